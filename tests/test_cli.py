@@ -1,0 +1,170 @@
+"""The command line on real folders: what it writes, its exit codes, its messages."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dpgan.cli import main
+from dpgan.config import PRESETS, from_json
+from dpgan.generator import Generator
+from test_checkpoint import released_file
+from tiny import set_arguments
+
+
+def run(*args):
+    "Exit code of a command in this process."
+    with pytest.raises(SystemExit) as e: main([str(a) for a in args])
+    return e.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    "A run of two steps on drawn scenes."
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert run("train", "--preset", "scenes", "--out", out, "--steps", 2, *without_steps()) == 0
+    return out
+
+
+def without_steps():
+    words = set_arguments()
+    return [w for pair in zip(words[::2], words[1::2]) for w in pair if not pair[1].startswith("train.steps")]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    "Drawn scenes as a folder of pairs."
+    out = tmp_path_factory.mktemp("scenes")
+    assert run("draw-scenes", "--out", out, "--count", 3, "--width", 64, "--split", "train", "--split", "val") == 0
+    return out
+
+
+def test_train_leaves_a_whole_run(trained):
+    assert {"config.json", "run.json", "metrics.jsonl", "samples", "checkpoints"} <= {p.name for p in trained.iterdir()}
+    config = from_json((trained / "config.json").read_text())
+    assert config.train.steps == 2 and config.generator.base_channels == 4 and config.data.num_classes == 15
+    assert sorted(p.name for p in (trained / "samples").iterdir()) == ["step_000000.png", "step_000002.png"]
+    names = {p.name for p in (trained / "checkpoints" / "step_00000002").iterdir()}
+    assert {"generator.safetensors", "discriminator.safetensors", "ema.safetensors", "optimizer_g.safetensors", "optimizer_d.safetensors", "state.json", "config.json"} <= names
+    assert not [n for n in names if n.endswith((".pt", ".pth", ".pkl"))]
+
+
+def test_train_does_not_overwrite_a_run(trained, capsys):
+    assert run("train", "--preset", "scenes", "--out", trained) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_resume_goes_on_and_knows_its_settings(trained, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(trained, out)
+    assert run("train", "--out", out, "--resume", "--steps", 3) == 0
+    assert [json.loads(l)["step"] for l in (out / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert run("train", "--out", out, "--resume", "--set", "generator.base_channels=8") == 2
+    assert run("train", "--out", out, "--resume", "--preset", "camvid") == 2
+    assert "trained with --preset scenes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--preset", "senes"], "did you mean 'scenes'"), ([], "--preset"), (["--preset", "scenes", "--set", "lr_q=1"], "did you mean"), (["--preset", "scenes", "--set", "lr_g"], "NAME=VALUE"),
+    (["--preset", "scenes", "--set", "optim.lr_g=fast"], "optim.lr_g"), (["--preset", "scenes", "--set", "data.height=100"], "divisible by 64"), (["--preset", "camvid"], "--data"),
+    (["--preset", "scenes", "--steps", "0"], "train.steps"), (["--preset", "scenes", "--set", "generator.norm=bach"], "did you mean 'batch'"),
+    (["--preset", "scenes", "--set", "train.batch_size=1"], "batch"), (["--preset", "scenes", "--steps", "many"], "--steps")])
+def test_wrong_use_is_refused_before_anything_is_written(tmp_path, capsys, args, message):
+    assert run("train", "--out", tmp_path / "run", *args) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_train_on_a_folder_of_pairs(scenes, tmp_path):
+    out = tmp_path / "run"
+    assert run("train", "--preset", "folder", "--data", scenes, "--out", out, "--steps", 1, *without_steps()) == 0
+    assert from_json((out / "config.json").read_text()).data.num_classes == 15
+
+
+def test_bad_data_is_refused_before_training(scenes, tmp_path, capsys):
+    bad = tmp_path / "bad"
+    shutil.copytree(scenes, bad)
+    next((bad / "train" / "labels").iterdir()).unlink()
+    assert run("train", "--preset", "folder", "--data", bad, "--out", tmp_path / "run", *set_arguments()) == 1
+    err = capsys.readouterr().err
+    assert "images" in err and "Traceback" not in err and not (tmp_path / "run").exists()
+    assert run("train", "--preset", "folder", "--data", tmp_path / "nowhere", "--out", tmp_path / "run") == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def pixels(folder): return {p.name: np.asarray(Image.open(p)) for p in sorted(folder.iterdir())}
+
+
+def test_generate_draws_every_label_map(trained, scenes, tmp_path, capsys):
+    labels = scenes / "val" / "labels"
+    assert run("generate", "--checkpoint", trained, "--labels", labels, "--out", tmp_path / "a", "--samples", 2, "--batch", 2) == 0
+    assert "6 images" in capsys.readouterr().out
+    a = pixels(tmp_path / "a")
+    stems = [p.stem for p in sorted(labels.iterdir())]
+    assert list(a) == [f"{s}_{k}.png" for s in stems for k in range(2)] and all(x.shape == (64, 64, 3) for x in a.values())
+    assert not np.array_equal(a[f"{stems[0]}_0.png"], a[f"{stems[0]}_1.png"]), "two noises must give two images"
+    assert run("generate", "--checkpoint", trained, "--labels", labels, "--out", tmp_path / "b", "--samples", 2, "--batch", 2) == 0
+    assert all(np.array_equal(a[k], x) for k, x in pixels(tmp_path / "b").items()), "the same seed must give the same images"
+    assert run("generate", "--checkpoint", trained, "--labels", labels, "--out", tmp_path / "c", "--seed", 1, "--width", 128) == 0
+    c = pixels(tmp_path / "c")
+    assert list(c) == [f"{s}.png" for s in stems] and c[f"{stems[0]}.png"].shape == (64, 128, 3)
+
+
+def test_generate_refuses_what_is_not_there(trained, tmp_path, capsys):
+    for args, code, message in ((["--checkpoint", tmp_path, "--labels", tmp_path], 1, "no checkpoint"), (["--checkpoint", trained, "--labels", tmp_path / "x"], 1, "x"),
+                                (["--checkpoint", trained, "--labels", tmp_path, "--device", "tpu9"], 2, "tpu9"), (["--checkpoint", trained, "--labels", tmp_path, "--samples", "0"], 2, "samples")):
+        assert run("generate", *args, "--out", tmp_path / "out") == code
+        assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_generate_refuses_colour_label_maps(trained, tmp_path, capsys):
+    (tmp_path / "labels").mkdir()
+    Image.new("RGB", (64, 64), (10, 20, 30)).save(tmp_path / "labels" / "colour.png")
+    assert run("generate", "--checkpoint", trained, "--labels", tmp_path / "labels", "--out", tmp_path / "out") == 1
+    assert "colour.png" in capsys.readouterr().err
+
+
+def test_check_data_passes_and_fails(scenes, tmp_path, capsys):
+    assert run("check-data", "--data", scenes, "--set", "data.height=64", "--set", "data.width=64") == 0
+    bad = tmp_path / "bad"
+    shutil.copytree(scenes, bad)
+    victim = sorted((bad / "train" / "images").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    assert run("check-data", "--data", bad, "--set", "data.height=64", "--set", "data.width=64") == 1
+    assert victim.name in capsys.readouterr().out
+
+
+def test_import_released_gives_a_checkpoint_that_generates(tmp_path, scenes):
+    G = Generator(35, base_channels=4)
+    released_file(tmp_path / "G.pth", G)
+    out = tmp_path / "imported"
+    assert run("import-released", "--preset", "cityscapes", "--generator", tmp_path / "G.pth", "--out", out, "--set", "generator.base_channels=4") == 0
+    assert run("generate", "--checkpoint", out, "--labels", scenes / "val" / "labels", "--out", tmp_path / "images", "--height", 64, "--width", 64) == 0
+    label = torch.from_numpy(np.array(Image.open(sorted((scenes / "val" / "labels").iterdir())[0])))[None]
+    assert len(pixels(tmp_path / "images")) == 3 and label.shape == (1, 64, 64)
+
+
+def test_import_released_names_what_does_not_fit(tmp_path, capsys):
+    released_file(tmp_path / "G.pth", Generator(35, base_channels=4))
+    assert run("import-released", "--preset", "cityscapes", "--generator", tmp_path / "G.pth", "--out", tmp_path / "o") == 1
+    assert "shape" in capsys.readouterr().err
+    assert run("import-released", "--preset", "cityscapes", "--generator", tmp_path / "none.pth", "--out", tmp_path / "o") == 1
+    assert "none.pth" in capsys.readouterr().err and not (tmp_path / "o").exists()
+
+
+def test_settings_lists_every_setting(capsys):
+    assert run("settings", "--preset", "cityscapes") == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("lambda_labelmix", "base_channels", "precision", "ema_decay"))
+
+
+def test_help_names_commands_and_presets():
+    shown = subprocess.run([sys.executable, "-m", "dpgan.cli", "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    assert shown.returncode == 0 and all(c in shown.stdout for c in ("train", "generate", "check-data", "import-released"))
+    shown = subprocess.run([sys.executable, "-m", "dpgan.cli", "train", "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "400"})
+    assert shown.returncode == 0 and all(p in shown.stdout for p in PRESETS)
+    assert subprocess.run([sys.executable, "-m", "dpgan.cli", "trian"], capture_output=True).returncode == 2
