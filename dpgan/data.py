@@ -67,6 +67,15 @@ def _base(layout, root):
 
 def _subfolders(root): return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
+# %% ../nbs/03_data.ipynb #data-check-root
+def _check_root(root):
+    "The root as a path; `DataError` where there is no such folder."
+    if root is None: raise DataError("no data folder was given", remedy="name it with --data DIR")
+    root = Path(root)
+    if root.is_dir(): return root
+    siblings = [p.name for p in _subfolders(root.parent)] if root.parent.is_dir() else []
+    raise DataError(f"there is no such folder{nearest(root.name, siblings)}", root, "check the path; a relative one counts from the working directory")
+
 # %% ../nbs/03_data.ipynb #data-existing
 def existing_splits(
     dataset: str,      # a name in `LAYOUTS`
@@ -97,15 +106,6 @@ def _where_else(dataset, root, wanted):
     if (root / "images").is_dir(): return f"{root / 'images'} has no split: move it and the labels one level down, into {root / 'train'}"
     splits = existing_splits(dataset, root)
     return f"the splits found there are {', '.join(splits)}" if splits else "check the path"
-
-# %% ../nbs/03_data.ipynb #data-check-root
-def _check_root(root):
-    "The root as a path; `DataError` where there is no such folder."
-    if root is None: raise DataError("no data folder was given", remedy="name it with --data DIR")
-    root = Path(root)
-    if root.is_dir(): return root
-    siblings = [p.name for p in _subfolders(root.parent)] if root.parent.is_dir() else []
-    raise DataError(f"there is no such folder{nearest(root.name, siblings)}", root, "check the path; a relative one counts from the working directory")
 
 # %% ../nbs/03_data.ipynb #data-find
 def split_folders(
