@@ -24,7 +24,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from accelerate import PartialState
 from PIL import Image
 from tqdm.auto import tqdm
 from .checkpoint import (CheckpointError, convert_released_discriminator, convert_released_generator, find_checkpoint, load_weights, read_record,
@@ -36,7 +35,7 @@ from .generator import Generator, draw_noise
 from .labels import ClassSet, DataError, image_to_uint8, sample_grid
 from .layers import count_parameters
 from .losses import VGGLoss, load_vgg
-from .training import Callback, Checkpoints, MetricsLog, ProgressBar, SampleGrid, TensorBoard, Trainer, TrainingError
+from .training import Callback, Checkpoints, MetricsLog, ProgressBar, SampleGrid, TensorBoard, Trainer, TrainingError, this_process
 
 # %% ../nbs/16_cli.ipynb #cli-consts0
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -165,7 +164,7 @@ def train(
     splits = [s for s in ("train", "val") if config.data.dataset != "scenes" and (s == "train" or s in existing_splits(config.data.dataset, data))]
     quick_check(config.data, data, splits)
     torch.set_flush_denormal(True)
-    process = PartialState()
+    process = this_process()
     dataset = PairDataset(config.data, data, "train", train=True, seed=config.train.seed)
     try: vgg = VGGLoss(load_vgg(vgg_weights)) if config.loss.lambda_vgg else None
     except ValueError as e: raise ConfigError(f"--vgg-weights: {e}") from None

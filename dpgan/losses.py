@@ -178,8 +178,6 @@ class VGGLoss(nn.Module):
         if any(kinds[i - 1:i + 2] != ["MaxPool2d", "Conv2d", "ReLU"] for i in VGG_LAYERS):
             raise ValueError(f"layers {', '.join(map(str, VGG_LAYERS))} must be the first ReLUs of VGG19's five stages; give load_vgg() or torchvision's vgg19().features")
         self.features = features[:max(VGG_LAYERS) + 1].eval().requires_grad_(False)
-        for m in self.features:
-            if isinstance(m, nn.ReLU): m.inplace = False
         self.imagenet_norm = imagenet_norm
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])

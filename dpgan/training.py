@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['TrainingError', 'build_networks', 'full_precision', 'real_weights', 'weighted_sum', 'generator_terms',
-           'discriminator_terms', 'frozen', 'average_gradients', 'Update', 'g_step', 'd_step', 'Callback', 'Trainer',
-           'ProgressBar', 'MetricsLog', 'json_step', 'TensorBoard', 'SampleGrid', 'Checkpoints']
+           'discriminator_terms', 'frozen', 'average_gradients', 'Update', 'g_step', 'd_step', 'this_process',
+           'Callback', 'Run', 'Stepping', 'Sampling', 'Resuming', 'Trainer', 'ProgressBar', 'MetricsLog', 'json_step',
+           'TensorBoard', 'SampleGrid', 'Checkpoints']
 
 # %% ../nbs/12_training.ipynb #training-imports
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -201,6 +203,12 @@ def d_step(
     "One step of the discriminator on a fresh fake."
     return update([lambda b=b: discriminator_terms(G, D, b, noise(b["label"]), masks(b["label"]), config) for b in batches])
 
+# %% ../nbs/12_training.ipynb #training-process
+def this_process() -> PartialState: # rank, number of processes, device
+    "This process among those that `accelerate launch` started (NCCL on GPUs, gloo on CPUs), or alone."
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return PartialState(cpu=several and not torch.cuda.is_available())
+
 # %% ../nbs/12_training.ipynb #training-callback
 class Callback:
     "What may happen around the steps of a `Trainer`; a subclass overrides what it needs. Every process calls every method."
@@ -226,9 +234,9 @@ class Callback:
     ) -> None:
         "After the last step, also when an interrupt or an error ends the run."
 
-# %% ../nbs/12_training.ipynb #training-trainer
-class Trainer:
-    "Trains both networks from a configuration and a data set, in one process or several."
+# %% ../nbs/12_training.ipynb #training-run
+class Run:
+    "What a run consists of, and how far it has got. `Trainer` adds the rest."
 
     def __init__(self,
         config: Config, # with data.num_classes and data.dont_care resolved
@@ -238,7 +246,7 @@ class Trainer:
         vgg: nn.Module | None = None, # perceptual loss; needed where loss.lambda_vgg is not 0
     ):
         if config.loss.lambda_vgg and vgg is None: raise TrainingError(f"loss.lambda_vgg = {config.loss.lambda_vgg} needs a VGG network: pass vgg=, or set it to 0")
-        self.process = PartialState()
+        self.process = this_process()
         self.device = self.process.device
         self.config, self.dataset, self.out, self.callbacks = config, dataset, Path(out), list(callbacks)
         self.vgg = vgg.to(self.device) if config.loss.lambda_vgg else None
@@ -266,6 +274,10 @@ class Trainer:
         "Passes through the training split so far."
         return self.step * self.images_per_step / len(self.dataset)
 
+# %% ../nbs/12_training.ipynb #training-stepping
+class Stepping(Run):
+    "A run that can do one iteration."
+
     def noise(self,
         label: Tensor, # (B, H, W)
     ) -> Tensor | None: # (B, Z)
@@ -288,6 +300,10 @@ class Trainer:
         self.step += 1
         return {**{f"loss_g/{k}": t for k, t in terms_g.items()}, **{f"loss_d/{k}": t for k, t in terms_d.items()}}
 
+# %% ../nbs/12_training.ipynb #training-sampling
+class Sampling(Stepping):
+    "A run that reads its data and can draw from the averaged generator."
+
     def batches(self,
         seed: int, # seed of the order
         start: int = 0, # steps to skip
@@ -297,43 +313,6 @@ class Trainer:
         loader = iter(training_loader(self.dataset, t.batch_size, seed, start * t.grad_accum, self.process.process_index,
                                       self.process.num_processes, self.config.data.workers))
         while True: yield [to_float(next(loader), self.device) for _ in range(t.grad_accum)]
-
-    def fit(self) -> None:
-        "Train until `total_steps`, or until `stop_requested` is set. Raises `TrainingError` where a loss is no longer finite."
-        every, since, steps = self.config.train.log_every, time.perf_counter(), 0
-        try:
-            for c in self.callbacks: c.on_start(self)
-            batches = self.batches(self.config.train.seed, self.step)
-            while self.step < self.total_steps and not self.stopping:
-                self.terms = self.train_step(next(batches))
-                steps += 1
-                if self.process.num_processes == 1: self.stopping = self.stop_requested
-                if self.step % every == 0 or self.step == self.total_steps:
-                    record = self.record(time.perf_counter() - since, steps)
-                    for c in self.callbacks: c.on_log(self, record)
-                    since, steps = time.perf_counter(), 0
-                for c in self.callbacks: c.after_step(self)
-        finally:
-            for c in self.callbacks: c.on_end(self)
-
-    def record(self,
-        seconds: float, # time since the last record
-        steps: int, # steps since the last record
-    ) -> dict[str, float]: # step, epoch, seconds a step, images a second, every loss term averaged over the processes
-        "The last step's losses as numbers (this waits for the device). Raises `TrainingError` where one is not finite."
-        values = torch.stack([t.double() for t in self.terms.values()])
-        if self.process.num_processes > 1:
-            values = torch.cat([values, values.new_tensor([self.stop_requested])])
-            dist.all_reduce(values)
-            self.stopping = bool(values[-1])
-            values /= self.process.num_processes
-        losses = dict(zip(self.terms, values.tolist()))
-        bad = [k for k, v in losses.items() if not math.isfinite(v)]
-        if bad and self.config.train.precision != "fp16":
-            raise TrainingError(f"{bad[0]} is not finite at step {self.step}; resume from the last checkpoint with smaller optim.lr_g and optim.lr_d, "
-                                "or with train.precision=off")
-        return {"step": self.step, "epoch": round(self.epoch, 4), "seconds_per_step": seconds / steps,
-                "images_per_second": steps * self.images_per_step / seconds, **losses}
 
     def sampler(self) -> Generator: # a copy in evaluation mode, so training is not touched
         "The averaged generator with its batch norm statistics re-estimated over training batches; kept until the next step."
@@ -348,6 +327,10 @@ class Trainer:
                 z = draw_noise(len(batch["label"]), net.z_dim, rng, self.device) if net.z_dim else None
                 yield batch["label"], z
         return reestimate_batch_norm(net, inputs()) if count else net
+
+# %% ../nbs/12_training.ipynb #training-resuming
+class Resuming(Sampling):
+    "A run that can be saved and gone on with."
 
     def save(self,
         path: str | Path, # folder to write, whole or not at all
@@ -383,6 +366,48 @@ class Trainer:
         mine = state["random"][self.process.process_index]
         self.rng.set_state(torch.tensor(mine["run"], dtype=torch.uint8))
         restore_random_state(mine)
+
+# %% ../nbs/12_training.ipynb #training-trainer
+class Trainer(Resuming):
+    "Trains both networks from a configuration and a data set, in one process or several."
+
+    def fit(self) -> None:
+        "Train until `total_steps`, or until `stop_requested` is set. Raises `TrainingError` where a loss is no longer finite."
+        every = self.config.train.log_every
+        try:
+            for c in self.callbacks: c.on_start(self)
+            batches = self.batches(self.config.train.seed, self.step)
+            since, steps = time.perf_counter(), 0
+            while self.step < self.total_steps and not self.stopping:
+                self.terms = self.train_step(next(batches))
+                steps += 1
+                if self.process.num_processes == 1: self.stopping = self.stop_requested
+                if self.step % every == 0 or self.step == self.total_steps:
+                    record = self.record(time.perf_counter() - since, steps)
+                    for c in self.callbacks: c.on_log(self, record)
+                    since, steps = time.perf_counter(), 0
+                for c in self.callbacks: c.after_step(self)
+        finally:
+            for c in self.callbacks: c.on_end(self)
+
+    def record(self,
+        seconds: float, # time since the last record
+        steps: int, # steps since the last record
+    ) -> dict[str, float]: # step, epoch, seconds a step, images a second, every loss term averaged over the processes
+        "The last step's losses as numbers (this waits for the device). Raises `TrainingError` where one is not finite."
+        values = torch.stack([t.double() for t in self.terms.values()])
+        if self.process.num_processes > 1:
+            values = torch.cat([values, values.new_tensor([self.stop_requested])])
+            dist.all_reduce(values)
+            self.stopping = bool(values[-1])
+            values /= self.process.num_processes
+        losses = dict(zip(self.terms, values.tolist()))
+        bad = [k for k, v in losses.items() if not math.isfinite(v)]
+        if bad and self.config.train.precision != "fp16":
+            raise TrainingError(f"{bad[0]} is not finite at step {self.step}; resume from the last checkpoint with smaller optim.lr_g and optim.lr_d, "
+                                "or with train.precision=off")
+        return {"step": self.step, "epoch": round(self.epoch, 4), "seconds_per_step": seconds / steps,
+                "images_per_second": steps * self.images_per_step / seconds, **losses}
 
 # %% ../nbs/12_training.ipynb #training-progressbar
 class ProgressBar(Callback):

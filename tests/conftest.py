@@ -13,38 +13,42 @@ try:
     settings.load_profile("dpgan")
 except ImportError: pass
 
-WHERE = "DPGAN_TEST_DATA"
+UNSET = "DPGAN_TEST_DATA is not set: it names the folder of real data packs"
 
 
-def missing_data(reason: str) -> None:
-    "Skip a test that needs real data; fail it where the data has to be there (DPGAN_REQUIRE_DATA=1, as .ci/run sets it)."
-    if os.environ.get("DPGAN_REQUIRE_DATA", "") not in ("", "0"): pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+def pytest_configure(config):
+    "Refuse a data folder that is not there, and its absence where DPGAN_REQUIRE_DATA=1 asks for it (.ci/run does), so that nothing is skipped unnoticed."
+    folder, required = os.environ.get("DPGAN_TEST_DATA"), os.environ.get("DPGAN_REQUIRE_DATA", "0") not in ("", "0")
+    if required and not folder: raise pytest.UsageError(f"{UNSET}, and DPGAN_REQUIRE_DATA asks for it")
+    if folder and not Path(folder).is_dir(): raise pytest.UsageError(f"DPGAN_TEST_DATA = {folder} is no folder")
+    if torch is not None: torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
 
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    "The folder of real data packs."
-    folder = os.environ.get(WHERE)
-    if not folder: missing_data(f"{WHERE} is not set: it names the folder of real data packs")
-    if not Path(folder).is_dir(): pytest.fail(f"{WHERE} = {folder} is no folder", pytrace=False)
-    return Path(folder).resolve()
+    "The folder of real data packs; skips where there is none."
+    if not os.environ.get("DPGAN_TEST_DATA"): pytest.skip(UNSET)
+    return Path(os.environ["DPGAN_TEST_DATA"]).resolve()
 
 
-def pytest_configure(config):
-    if torch is None: return
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
+def torch_state() -> dict:
+    "What a test may not change for the next one."
+    return dict(dtype=torch.get_default_dtype(), grad=torch.is_grad_enabled(), threads=torch.get_num_threads(), device=torch.get_default_device(),
+                deterministic=torch.are_deterministic_algorithms_enabled())
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    "A test gets torch's defaults, and fails where it leaves others to the next one."
+    "Every test starts from the same seed and torch's defaults, and fails where it leaves other defaults behind."
     if torch is None: yield; return
-    before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+    before = torch_state()
     torch.manual_seed(0)
     yield
-    after = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
-    torch.set_default_dtype(before[0])
-    torch.set_grad_enabled(before[1])
-    torch.set_num_threads(before[2])
-    assert after == before, f"left behind (dtype, gradients, threads): {after}, found {before}"
+    after = torch_state()
+    torch.set_default_dtype(before["dtype"])
+    torch.set_grad_enabled(before["grad"])
+    torch.set_num_threads(before["threads"])
+    torch.set_default_device(None)
+    torch.use_deterministic_algorithms(before["deterministic"])
+    torch.set_flush_denormal(False)   # has no getter; training turns it on
+    assert after == before, f"left behind: {({k: v for k, v in after.items() if v != before[k]})}"

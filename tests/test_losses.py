@@ -362,7 +362,7 @@ class TestLoadVGG:
         path = tmp_path / f"vgg{suffix}"
         (save_file if suffix == ".safetensors" else torch.save)(state, path)
         features = load_vgg(str(path))
-        assert torch.equal(features[28].weight, vgg_state["features.28.weight"].half().float())
+        assert features[28].weight.dtype == torch.float32 and torch.equal(features[28].weight, vgg_state["features.28.weight"].half().float())
 
     def test_no_file(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="no file .*absent.pth"): load_vgg(tmp_path / "absent.pth")

@@ -73,7 +73,7 @@ def fenced(text: str, language: str = "") -> str:
 
 def clean_text(text: str) -> str:
     "Printed text without colours, and of a rewritten line only its last state."
-    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in ANSI.sub("", text).splitlines()).strip("\n")
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in ANSI.sub("", text).split("\n")).strip("\n")
 
 
 def shown_output(output, name: str, alt: str, pictures: dict[str, bytes]) -> str:
