@@ -125,7 +125,7 @@ class LabelToImage(nn.Module):
         label: Tensor, # (B, H, W) integers 0..N-1
         z: Tensor | None, # (B, Z) or (B, Z, H, W); not looked at where the network has no noise
     ) -> Tensor: # (B, Z + N, H, W)
-        "Noise in front of the one-hot label map (spec, section 1)."
+        "Noise in front of the one-hot label map (Li et al. 2022: 3D noise)."
         check_label(label, self.num_classes)
         onehot = one_hot(label, self.num_classes, dtype=next(self.parameters()).dtype)
         if not self.z_dim: return onehot
@@ -148,7 +148,7 @@ class LabelToImage(nn.Module):
 
 # %% ../nbs/07_generator.ipynb #generator-generator
 class Generator(LabelToImage):
-    "Semantic image synthesis: label map and noise in, image out (spec, section 2)."
+    "Semantic image synthesis: label map and noise in, image out (Li et al. 2022: generator)."
 
     def __init__(self,
         num_classes: int, # classes N, the don't-care class included

@@ -20,7 +20,7 @@ def power_iteration(
     v: Tensor, # (cols,) estimate of the right singular vector; only its shape matters, it is recomputed
     eps: float = 1e-12, # smallest length divided by
 ) -> tuple[Tensor, Tensor]: # better u and v, both of length 1
-    "One step of the power method towards the largest singular value: v = W'u, u = Wv, each normalised (spec, symbols: SN)."
+    "One step of the power method towards the largest singular value: v = W'u, u = Wv, each normalised (Miyato et al. 2018)."
     v = F.normalize(matrix.T @ u, dim=0, eps=eps)
     u = F.normalize(matrix @ v, dim=0, eps=eps)
     return u, v
@@ -141,7 +141,7 @@ def norm(
 
 # %% ../nbs/04_layers.ipynb #layers-down
 class DownBlock(nn.Module):
-    "Residual block of the discriminator's encoder: two convolutions, then half the size (spec, section 3)."
+    "Residual block of the discriminator's encoder: two convolutions, then half the size (Li et al. 2022: discriminator)."
 
     def __init__(self,
         in_channels: int, # channels of the input
@@ -166,7 +166,7 @@ class DownBlock(nn.Module):
 
 # %% ../nbs/04_layers.ipynb #layers-up
 class UpBlock(nn.Module):
-    "Residual block of the discriminator's decoder: twice the size, then two convolutions (spec, section 3)."
+    "Residual block of the discriminator's decoder: twice the size, then two convolutions (Li et al. 2022: discriminator)."
 
     def __init__(self,
         in_channels: int, # channels of the input
@@ -192,7 +192,7 @@ def init_weights(
     net: nn.Module, # network to initialise in place
     gain: float = 0.02, # gain of the Xavier normal draw
 ) -> nn.Module: # the same network
-    "Xavier normal convolutions with zero bias, batch norm scales from N(1, 0.02) (spec, section 5)."
+    "Xavier normal convolutions with zero bias, batch norm scales from N(1, 0.02) (Li et al. 2022: training)."
     for m in net.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.xavier_normal_(m.weight, gain)

@@ -15,12 +15,12 @@ def modulate(
     gamma: Tensor, # (B, C, H, W) scale, 0 leaves them as they are
     beta: Tensor, # (B, C, H, W) shift
 ) -> Tensor: # (B, C, H, W)
-    "Scale and shift every pixel by its own amount (spec, section 2)."
+    "Scale and shift every pixel by its own amount (Li et al. 2022: generator)."
     return xhat * (1 + gamma) + beta
 
 # %% ../nbs/06_norm.ipynb #norm-layer
 class SpatialNorm(nn.Module):
-    "Normalise without affine, then scale and shift by maps computed from the condition (spec, section 2)."
+    "Normalise without affine, then scale and shift by maps computed from the condition (Li et al. 2022: generator)."
 
     def __init__(self,
         channels: int, # channels C of the features
