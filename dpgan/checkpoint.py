@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RENAMES_G', 'RENAMES_D', 'RENAMES_SPECTRAL', 'CheckpointError', 'flatten_optimizer', 'restore_optimizer',
            'random_state', 'restore_random_state', 'sync_to_disk', 'write_text', 'write_folder', 'checkpoints',
-           'find_checkpoint', 'read_tensors', 'read_record', 'load_weights', 'rename_keys',
+           'find_checkpoint', 'read_tensors', 'read_record', 'load_weights', 'load_generator', 'rename_keys',
            'convert_released_generator', 'convert_released_discriminator', 'read_released']
 
 # %% ../nbs/11_checkpoint.ipynb #checkpoint-imports
@@ -20,6 +20,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from .config import Config, from_dict
+from .generator import Generator
+from .labels import ClassSet
 
 # %% ../nbs/11_checkpoint.ipynb #checkpoint-error
 class CheckpointError(ValueError):
@@ -161,6 +164,20 @@ def load_weights(
     if missing: raise CheckpointError(f"{where} lacks {missing[0]!r}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
     net.load_state_dict(tensors, strict=False)
     return net
+
+# %% ../nbs/11_checkpoint.ipynb #checkpoint-generator
+def load_generator(
+    path: str | Path, # a run's folder, its folder of checkpoints, or one checkpoint
+    device: str | torch.device = "cpu", # where to
+) -> tuple[Generator, Config, ClassSet]: # the averaged generator in evaluation mode, its configuration and its classes
+    "A trained generator, ready to draw. Raises `CheckpointError` where there is none or it is not whole."
+    path = find_checkpoint(path)
+    config, classes = from_dict(read_record(path / "config.json")), ClassSet.from_dict(read_record(path / "classes.json"))
+    G = Generator(config.data.num_classes, **vars(config.generator))
+    load_weights(G, read_tensors(path / "ema.safetensors"), f"{path}/ema.safetensors")
+    statistics = path / "ema_bn.safetensors"  # weights imported from elsewhere have none: their own are final
+    if statistics.is_file(): load_weights(G, read_tensors(statistics), str(statistics), partial=True)
+    return G.to(device).eval(), config, classes
 
 # %% ../nbs/11_checkpoint.ipynb #checkpoint-rules
 RENAMES_G = (

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'OutOption', 'DataOption', 'DeviceOption', 'WrongUse', 'main', 'find_preset', 'settings_command', 'save_image',
            'draw_scenes', 'parse_settings', 'run_config', 'held_out_pairs', 'usual_callbacks', 'stopping_politely',
-           'describe_run', 'next_line', 'run_record', 'saved_root', 'build_trainer', 'train', 'load_sampler',
-           'pick_device', 'image_noise', 'generate', 'check_data_command', 'import_released']
+           'describe_run', 'next_line', 'run_record', 'saved_root', 'build_trainer', 'train', 'pick_device',
+           'image_noise', 'generate', 'check_data_command', 'import_released']
 
 # %% ../nbs/16_cli.ipynb #cli-imports
 import json
@@ -26,8 +26,8 @@ import torch
 import typer
 from PIL import Image
 from tqdm.auto import tqdm
-from .checkpoint import (CheckpointError, convert_released_discriminator, convert_released_generator, find_checkpoint, load_weights, read_record,
-                              read_released, read_tensors, write_folder, write_text)
+from .checkpoint import (CheckpointError, convert_released_discriminator, convert_released_generator, find_checkpoint, load_generator,
+                              load_weights, read_record, read_released, write_folder, write_text)
 from .config import PRESETS, Config, ConfigError, from_dict, override, preset, settings_table, to_dict, to_json
 from .data import LabelFolder, PairDataset, check_data, evaluation_loader, existing_splits, open_class_set, quick_check, resolve_data, to_float
 from .discriminator import Discriminator
@@ -280,19 +280,6 @@ def train(
         raise typer.Exit(130)
     if first: print(f"{trainer.step} steps, {(time.perf_counter() - start) / 60:.1f} minutes; look at {out}/samples/step_{trainer.step:06d}.png\n{next_line(trainer.config, out)}")
 
-# %% ../nbs/16_cli.ipynb #cli-load-sampler
-def load_sampler(
-    path: Path, # run or checkpoint folder
-    device: str | torch.device = "cpu", # where to
-) -> tuple[Generator, Config, ClassSet]: # the averaged generator in evaluation mode, its configuration and classes
-    "A trained generator, ready to draw. Raises `CheckpointError` where there is none."
-    path = find_checkpoint(path)
-    config, class_set = from_dict(read_record(path / "config.json")), ClassSet.from_dict(read_record(path / "classes.json"))
-    G = Generator(config.data.num_classes, **vars(config.generator))
-    load_weights(G, read_tensors(path / "ema.safetensors"), f"{path}/ema.safetensors")
-    if (path / "ema_bn.safetensors").is_file(): load_weights(G, read_tensors(path / "ema_bn.safetensors"), f"{path}/ema_bn.safetensors", partial=True)
-    return G.to(device).eval(), config, class_set
-
 # %% ../nbs/16_cli.ipynb #cli-pick-device
 def pick_device(
     name: str | None, # cpu, cuda, cuda:1, mps; None picks
@@ -332,7 +319,7 @@ def generate(
     "Draw images for a folder of label maps with the averaged generator."
     device = pick_device(device)
     torch.set_flush_denormal(True)
-    G, config, class_set = load_sampler(checkpoint, device)
+    G, config, class_set = load_generator(checkpoint, device)
     if samples > 1 and not G.z_dim: raise ConfigError("this generator was trained without noise, so all its samples are the same; leave --samples out")
     size = override(config, {k: v for k, v in (("data.height", height), ("data.width", width)) if v is not None} | {"data.load_height": None, "data.load_width": None}).data
     folder = LabelFolder(labels, class_set, size.height, size.width)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 import torch
 import torch.distributed as dist
@@ -159,7 +160,8 @@ class Update:
         device = self.params[0].device.type
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self.autocast = lambda: torch.autocast(device, dtype) if dtype else nullcontext()
-        self.scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+        scaler = partial(torch.amp.GradScaler, device) if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler  # torch 2.2 has the latter
+        self.scaler = scaler(enabled=precision == "fp16")
 
     def __call__(self,
         objectives: list[Callable[[], dict[str, Tensor]]], # one a batch; each gives its terms, `total` among them
@@ -405,7 +407,8 @@ class Trainer(Resuming):
             values /= self.process.num_processes
         losses = dict(zip(self.terms, values.tolist()))
         bad = [k for k, v in losses.items() if not math.isfinite(v)]
-        if bad and self.config.train.precision != "fp16":
+        searching = self.config.train.precision == "fp16" and min(u.scaler.get_scale() for u in (self.update_g, self.update_d)) >= 1
+        if bad and not searching:  # a gradient scaler that still has room skips such a step by itself
             raise TrainingError(f"{bad[0]} is not finite at step {self.step}; resume from the last checkpoint with smaller optim.lr_g and optim.lr_d, "
                                 "or with train.precision=off")
         return {"step": self.step, "epoch": round(self.epoch, 4), "seconds_per_step": seconds / steps,
