@@ -37,8 +37,8 @@ test-notebooks: $(READY) ## run every notebook
 test-readme: $(READY) ## README.md is what nbs/index.ipynb says
 	@tools/stage "README" $(BIN)/python tools/readme.py --check
 
-test-python: $(READY) ## pytest
-	@tools/stage "pytest" $(BIN)/python -m pytest -p no:cacheprovider -q --durations=10 tests
+test-python: $(READY) ## pytest, two processes of one thread each
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 tools/stage "pytest" $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --durations=10 tests
 
 export: $(READY) ## write dpgan/ from the notebooks, clean the notebooks, write README.md
 	$(BIN)/nbdev_export

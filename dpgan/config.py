@@ -311,7 +311,7 @@ SMALL = {"generator.base_channels": 16, "generator.pyramid_channels": 16, "gener
          "optim.ema_decay": 0.995, "optim.ema_warmup": True, "optim.ema_bn_batches": 20, "train.batch_size": 4, "train.log_every": 10}
 PRESETS = {
     "scenes": {**SMALL, "data.dataset": "scenes", "data.num_classes": 15, "data.dont_care": True, "data.height": 64, "data.width": 128,
-               "data.workers": 1, "train.steps": 500, "train.sample_every": 100, "train.checkpoint_every": 100},
+               "data.workers": 1, "train.steps": 420, "train.sample_every": 70, "train.checkpoint_every": 140},
     "camvid": {**SMALL, "data.dataset": "folder", "data.num_classes": 12, "data.dont_care": True, "data.height": 128, "data.width": 192,
                "data.cache": True, "data.workers": 1, "train.epochs": 100, "train.sample_every": 250, "train.checkpoint_every": 250},
     "facades": {**SMALL, "data.dataset": "folder", "data.num_classes": 12, "data.dont_care": False, "data.height": 128, "data.width": 128,
