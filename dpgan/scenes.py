@@ -90,6 +90,7 @@ _TONES = 16
 _UP, _RIGHT, _LEFT, _FRONT, _ROUND, _NOWHERE = range(6)
 _NORMALS = np.array([[0, 1, 0], [1, 0, 0], [-1, 0, 0], [0, 0, -1], [0, .45, -.2], [0, 0, 0]], np.float32)
 
+# %% ../nbs/02_scenes.ipynb #scenes-facings-2
 def _inward(side): return _RIGHT if side < 0 else _LEFT  # how a wall left (-1) or right (+1) of us faces the street
 
 # %% ../nbs/02_scenes.ipynb #scenes-scene
@@ -107,18 +108,28 @@ class _Scene(NamedTuple):
 
 # %% ../nbs/02_scenes.ipynb #scenes-shapes
 def _front(x0, x1, y0, y1, z): return (x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)
+
+# %% ../nbs/02_scenes.ipynb #scenes-shapes-2
 def _side(x, y0, y1, z0, z1): return (x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)
+
+# %% ../nbs/02_scenes.ipynb #scenes-shapes-3
 def _flat(x0, x1, z0, z1): return (x0, 0, z0), (x1, 0, z0), (x1, 0, z1), (x0, 0, z1)
+
+# %% ../nbs/02_scenes.ipynb #scenes-shapes-4
 def _taper(x, y0, y1, w0, w1, z0, z1): return (x - w0, y0, z0), (x + w0, y0, z0), (x + w1, y1, z1), (x - w1, y1, z1)
 
 _RING = ((1, .4), (.7, .7), (.4, 1), (-.4, 1), (-.7, .7), (-1, .4),
          (-1, -.4), (-.7, -.7), (-.4, -1), (.4, -1), (.7, -.7), (1, -.4))
 
+# %% ../nbs/02_scenes.ipynb #scenes-shapes-5
 def _disc(x, y, z, r, ry=None): return [(x + a * r, y + b * (ry or r), z) for a, b in _RING]
+
+# %% ../nbs/02_scenes.ipynb #scenes-shapes-6
 def _wheel(x, z, r): return [(x, r + b * r, z + a * r) for a, b in _RING]
 
 _AHEAD = (2.6, 4, 6, 9, 14, 22, 35, 60, 120)  # metres at which a strip follows the bend
 
+# %% ../nbs/02_scenes.ipynb #scenes-shapes-7
 def _strip(x0, x1, ahead=_AHEAD): return [(x0, 0, z) for z in ahead] + [(x1, 0, z) for z in reversed(ahead)]
 
 _MEADOW = [(s * 10 * z, 0, z) for s, zs in ((-1, (2, 130, 2000)), (1, (2000, 130, 2))) for z in zs]  # up to the horizon
@@ -165,18 +176,21 @@ def _index_map(scene, height, width):
 def _crown(dice, x, y, z, r, ry):
     return [(x + a * r * s, y + b * ry * s, z) for a, b in _RING for s in (dice.between(.82, 1.12),)]
 
+# %% ../nbs/02_scenes.ipynb #scenes-plants-2
 def _foliage(stage, dice, x, y, z, r, ry):
     "A ragged ball of leaves with a brighter part near the top."
     tone = dice.count(0, _TONES - 1)
     stage.add("vegetation", "leaf", _ROUND, _crown(dice, x, y, z, r, ry), tone)
     stage.add("vegetation", "bright leaf", _ROUND, _crown(dice, x + r * .1, y + ry * .32, z, r * .65, ry * .5), tone)
 
+# %% ../nbs/02_scenes.ipynb #scenes-plants-3
 def _tree(stage, dice, x, z, tall):
     r = tall * dice.between(.24, .34)
     stage.add("vegetation", "trunk", _ROUND, _front(x - .16, x + .16, 0, tall - r, z))
     _foliage(stage, dice, x, tall - r * .9, z, r, r * .95)
     stage.casters.append((x - r * .7, z, x + r * .7, z, tall))
 
+# %% ../nbs/02_scenes.ipynb #scenes-plants-4
 def _bush(stage, dice, x, z, tall):
     _foliage(stage, dice, x, tall * .45, z, tall * .8, tall * .55)
     stage.casters.append((x - tall * .5, z, x + tall * .5, z, tall))
@@ -187,6 +201,7 @@ def _hedge(stage, dice, side, x, z0, z1, tall):
     stage.add("vegetation", "leaf", _inward(side), _side(x, 0, tall, z0, z1), 3)
     stage.add("vegetation", "bright leaf", _UP, top, 3)
 
+# %% ../nbs/02_scenes.ipynb #scenes-barriers-2
 def _fence(stage, dice, side, x, z0, z1, tall):
     facing, z = _inward(side), z0
     stage.add("fence", "fence", facing, _side(x, 0, tall, z0, z1))
@@ -196,6 +211,7 @@ def _fence(stage, dice, side, x, z0, z1, tall):
     stage.add("fence", "post", facing, _side(x, tall * .75, tall * .85, z0, z1))
     stage.casters.append((x, z0, x, z1, tall))
 
+# %% ../nbs/02_scenes.ipynb #scenes-barriers-3
 def _bin(stage, dice, x, z):
     stage.add("don't care", "bin", _FRONT, _front(x - .4, x + .4, 0, 1.1, z))
     stage.add("don't care", "post", _UP, _front(x - .45, x + .45, 1.0, 1.15, z))
@@ -207,6 +223,7 @@ def _pole(stage, x, z, tall):
     stage.add("pole", "metal", _ROUND, _front(x - thick, x + thick, 0, tall, z))
     stage.casters.append((x - thick, z, x + thick, z, tall))
 
+# %% ../nbs/02_scenes.ipynb #scenes-furniture-2
 def _street_lamp(stage, dice, side, x, z, tall):
     _pole(stage, x, z, tall)
     thick = max(.07, .006 * z)
@@ -214,6 +231,7 @@ def _street_lamp(stage, dice, side, x, z, tall):
     stage.add("pole", "lamp", _NOWHERE, _front(x - side, x - side * 1.9, tall - .16 - thick, tall - thick, z))
     stage.lamps.append((x - side * 1.5, z))
 
+# %% ../nbs/02_scenes.ipynb #scenes-furniture-3
 def _traffic_light(stage, dice, x, z, y):
     _pole(stage, x, z, y)
     w = max(.26, .017 * z)
@@ -248,6 +266,7 @@ def _building(stage, dice, side, x, z0, z1, tall, house):
     _facade(stage, dice, facing, x, z0, z1, tall, tone, house)
     stage.casters += [(x, z0, x, z1, tall), (x, z0, back, z0, tall)]
 
+# %% ../nbs/02_scenes.ipynb #scenes-building-2
 def _gable(stage, x, back, z0, z1, tall, ridge, tone):
     middle, eave, low = (x + back) / 2, x - (back - x) * .04, tall - .2
     stage.add("building", "wall", _FRONT, ((x, tall, z0), (back, tall, z0), (middle, ridge, z0)), tone)
@@ -286,6 +305,7 @@ def _torso(stage, label, x, z, s, tone, hip):
     part("hair", _ROUND, _front(x - .12 * s, x + .12 * s, shoulder + .22 * s, shoulder + .34 * s, z))
     stage.casters.append((x - .25, z, x + .25, z, shoulder + .3))
 
+# %% ../nbs/02_scenes.ipynb #scenes-people-2
 def _person(stage, dice, x, z, tall):
     s, tone, stride = tall / 1.75, dice.count(0, _TONES - 1), dice.between(.05, .3)
     for hip, foot in ((-.1, -stride), (.1, stride)):
@@ -319,6 +339,7 @@ def _car_side(stage, side, x, z, long, belt, tall, tone):
         part("tyre", facing, _wheel(x, z + share * long, .34))
         part("metal", facing, _wheel(x, z + share * long, .17))
 
+# %% ../nbs/02_scenes.ipynb #scenes-car-side-2
 def _box_shadow(stage, x, z, w, long, tall):
     sides = (x - w, z, x + w, z), (x - w, z, x - w, z + long), (x + w, z, x + w, z + long)
     stage.casters += [(*side, tall) for side in sides]
@@ -389,6 +410,7 @@ class _Plan(NamedTuple):
 
 _SIDES = ((0, -1), (1, 1))  # number of a side and the sign of its x
 
+# %% ../nbs/02_scenes.ipynb #scenes-plan-2
 def _plan(dice):
     lane, lanes = dice.between(3, 3.5), dice.pick((2, 2, 3, 4))
     parking = tuple(2.1 if dice.chance(.55) else 0. for _ in _SIDES)
@@ -406,6 +428,7 @@ def _ridge(dice, z, low, high, step, change):
         x, y = x + dice.between(*step), min(high, max(low, y + dice.between(-change, change)))
     return outline + [(300, 0, z)]
 
+# %% ../nbs/02_scenes.ipynb #scenes-far-view-2
 def _lay_far_view(stage, dice):
     "What closes the view: hills, and in front of them a line of trees or the skyline of a town."
     kind, x = dice.pick(("hills", "trees", "skyline")), -110.
@@ -467,6 +490,7 @@ def _build_row(stage, dice, side, wall, crossing, house):
         stage.later(z + long, _building, side, wall + side * dice.between(0, .6), z, z + long, tall, house)
         z += long + (dice.between(2, 5) if house or dice.chance(.15) else 0)
 
+# %% ../nbs/02_scenes.ipynb #scenes-rows-2
 def _plant(stage, dice, side, edge, trees, bushes):
     "Trees and bushes scattered beyond the sidewalk."
     for _ in range(trees):
@@ -596,6 +620,7 @@ def _tones(rng, first, second, spread=0.):
     mix = rng.random((_TONES, 1), np.float32)
     return first * mix + second * (1 - mix) + spread * (rng.random((_TONES, 3), np.float32) - .5)
 
+# %% ../nbs/02_scenes.ipynb #scenes-paint-2
 def _paint_pots(dice, sky):
     "The colour of every material in sixteen tones: (materials, 16, 3)."
     rng, m, count = dice.rng, _MATERIAL_ID, len(_BASE)
@@ -617,6 +642,7 @@ def _paint_pots(dice, sky):
 # %% ../nbs/02_scenes.ipynb #scenes-lights
 _SIGNALS = {"red": (.95, .12, .08), "amber": (.95, .60, .10), "green": (.10, .85, .45)}
 
+# %% ../nbs/02_scenes.ipynb #scenes-lights-2
 def _lights(dice, time, weather):
     "The light every material gives off: (materials, 16, 3)."
     rng, m, glow = dice.rng, _MATERIAL_ID, np.zeros((len(_BASE), _TONES, 3), np.float32)
@@ -639,6 +665,7 @@ _HOURS = {  # sky overhead, sky at the horizon, ambient light, sunlight
     "dusk": _colours([.28, .32, .55], [.96, .62, .38], [.42, .38, .48], [.95, .52, .22]),
     "night": _colours([.03, .05, .13], [.16, .17, .28], [.37, .39, .52], [.03, .03, .05])}
 
+# %% ../nbs/02_scenes.ipynb #scenes-style-2
 def _style(dice):
     "Everything the label map does not know: hour, weather, sun and palette."
     time = dice.pick(("day",) * 5 + ("dusk",) * 2 + ("night",) * 3)
@@ -671,6 +698,7 @@ def _tables(scene, style):
     glow = style.glow[scene.material, scene.tone].T * (.4 + .6 * clear)
     return colour, glow, np.stack([sky, ground, 1 - clear]), np.stack([*_GRAIN[scene.material].T, wet])
 
+# %% ../nbs/02_scenes.ipynb #scenes-tables-2
 def _look_up(table, quarters):
     "Columns of a table averaged over the four samples of each pixel: (3, height, width)."
     table = np.ascontiguousarray(table, np.float32) / 4
@@ -683,10 +711,12 @@ def _grain(rng, height, width):
     "Independent uniform noise in [-1, 1]."
     return np.frombuffer(rng.bytes(height * width), np.uint8).reshape(height, width).astype(np.float32) / 127.5 - 1
 
+# %% ../nbs/02_scenes.ipynb #scenes-sky-2
 def _enlarge(small, height, width):
     "Bicubic enlargement of a (rows, columns) float array."
     return np.asarray(Image.fromarray(small).resize((width, height), Image.BICUBIC))
 
+# %% ../nbs/02_scenes.ipynb #scenes-sky-3
 def _paint_sky(style, horizon, rng, height, width):
     "The sky alone, (3, height, width): a gradient down to the horizon, and clouds."
     down = (np.minimum(np.arange(height, dtype=np.float32) / (horizon * height), 1) ** 1.5)[:, None]
@@ -712,6 +742,7 @@ def _ground_polygons(scene, style):
     contact = np.stack([xa, za - .25, xb, zb - .25, xb, zb + .3, xa, za + .3], 1).reshape(-1, 4, 2)
     yield (70 if style.time == "night" else 110), contact
 
+# %% ../nbs/02_scenes.ipynb #scenes-shadow-2
 def _ground_light(scene, style, height, width):
     "How much light reaches each pixel if it is ground: (height, width), 1 = all of it."
     night = style.time == "night"
@@ -725,8 +756,11 @@ def _ground_light(scene, style, height, width):
 
 # %% ../nbs/02_scenes.ipynb #scenes-mirror
 def _picture(image): return Image.fromarray(np.moveaxis((np.clip(image, 0, 1) * 255 + .5).astype(np.uint8), 0, 2))
+
+# %% ../nbs/02_scenes.ipynb #scenes-mirror-2
 def _planes(picture): return np.moveaxis(np.asarray(picture), 2, 0).astype(np.float32) / 255
 
+# %% ../nbs/02_scenes.ipynb #scenes-mirror-3
 def _mirror(image, horizon):
     "What a wet road shows: the picture above row `horizon`, upside down and smeared."
     height, width = image.shape[1:]
@@ -734,12 +768,14 @@ def _mirror(image, horizon):
     smear = _picture(above).resize((width // 3, 6), Image.BOX).resize((width, above.shape[1]), Image.BILINEAR)
     return _planes(smear)[:, np.clip(np.arange(height) - horizon, 0, above.shape[1] - 1)]
 
+# %% ../nbs/02_scenes.ipynb #scenes-mirror-4
 def _bloom(glow):
     "The halo around lights: (3, height, width)."
     height, width = glow.shape[1:]
     small = _picture(glow).reduce(4).filter(ImageFilter.GaussianBlur(height / 104))
     return _planes(small.resize((width, height), Image.BICUBIC)) * 1.1
 
+# %% ../nbs/02_scenes.ipynb #scenes-mirror-5
 def _headlights(ahead, height, width):
     "How much our own headlights add at each pixel of ground `ahead` metres away: (height, width)."
     across = (np.arange(width, dtype=np.float32) + .5 - width / 2) / height
@@ -771,12 +807,14 @@ def _integer(name, value):
     try: return operator.index(value)
     except TypeError: raise TypeError(f"{name} must be a whole number, not {value!r}") from None
 
+# %% ../nbs/02_scenes.ipynb #scenes-checks-2
 def _checked_size(name, size):
     size = _integer(name, size)
     if size >= 64 and size % 64 == 0: return size
     nearest = max(1, (size + 32) // 64) * 64
     raise ValueError(f"{name}={size} is not a positive multiple of 64; the nearest valid {name} is {nearest}")
 
+# %% ../nbs/02_scenes.ipynb #scenes-checks-3
 def _checked_key(name, value):
     value = _integer(name, value)
     if value >= 0: return value
