@@ -18,8 +18,9 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 	@echo "  PYTHON=python3.12 chooses the interpreter .venv is made with; OUT=runs/other the folder of the demo."
 
-demo: $(READY) ## train on drawn street scenes, a few minutes on two CPU cores; go on where an interrupted demo stood
+demo: $(READY) ## train on drawn street scenes and score the result, a few minutes on two CPU cores; go on where an interrupted demo stood
 	$(BIN)/dpgan train --preset scenes --out $(OUT) --resume
+	$(BIN)/dpgan evaluate --checkpoint $(OUT) --samples 2 --batch 16
 
 test: $(READY) ## everything that has to hold: export in sync, notebooks, README, pytest
 	@$(MAKE) --no-print-directory test-export

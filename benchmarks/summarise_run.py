@@ -19,8 +19,22 @@ def summarise(run):
             "median_images_per_second": round(statistics.median(r["images_per_second"] for r in records), 2), "losses_last_tenth": losses, "config": config}
 
 
+def scores(run):
+    "What `evaluation.json` and `scores.jsonl` of the run say, in short."
+    found = {}
+    if (run / "scores.jsonl").is_file(): found["scores_in_training"] = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
+    if (run / "evaluation.json").is_file():
+        e = json.loads((run / "evaluation.json").read_text())
+        short = lambda d: {k: round(v, 4) for k, v in d.items() if isinstance(v, float)}
+        found["evaluation"] = {"step": e["step"], "data": e["data"], "distances": {k: {**short(v), "kernel": v.get("kernel")} for k, v in e.get("distances", {}).items()},
+                               "judges": {k: {"generated": short(v["generated"]), "real": short(v["real"]), "share_of_real_miou": round(v["share_of_real_miou"], 4),
+                                              "iou": {c: i and round(i, 3) for c, i in v["generated"]["iou"].items()}} for k, v in e.get("judges", {}).items()},
+                               "diversity": e.get("diversity"), "seconds": e["seconds"]}
+    return found
+
+
 if __name__ == "__main__":
     run, name = Path(sys.argv[1]), sys.argv[2]
-    result = {"environment": environment(), **summarise(run)}
+    result = {"environment": environment(), **summarise(run), **scores(run)}
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps({k: v for k, v in result.items() if k != "config"}, indent=2))

@@ -205,6 +205,8 @@ class TrainConfig:
     sample_every: int = setting(1000, "iterations between two sample grids", low=1)
     checkpoint_every: int = setting(2500, "iterations between two checkpoints", low=1)
     keep_checkpoints: int = setting(3, "how many of the newest checkpoints stay on disk", low=1)
+    evaluate_every: int = setting(0, "iterations between two evaluations on the validation split, the best of which is kept; 0: none", low=0)
+    evaluate_images: int | None = setting(None, "images of the validation split that such an evaluation scores; none: all", low=7)
 
     def __post_init__(self): check_settings(self)
 
@@ -311,7 +313,7 @@ SMALL = {"generator.base_channels": 16, "generator.pyramid_channels": 16, "gener
          "optim.ema_decay": 0.995, "optim.ema_warmup": True, "optim.ema_bn_batches": 20, "train.batch_size": 4, "train.log_every": 10}
 PRESETS = {
     "scenes": {**SMALL, "data.dataset": "scenes", "data.num_classes": 15, "data.dont_care": True, "data.height": 64, "data.width": 128,
-               "data.workers": 1, "train.steps": 420, "train.sample_every": 70, "train.checkpoint_every": 140},
+               "data.workers": 1, "train.steps": 420, "train.sample_every": 70, "train.checkpoint_every": 140, "train.evaluate_every": 140, "train.evaluate_images": 100},
     "camvid": {**SMALL, "data.dataset": "folder", "data.num_classes": 12, "data.dont_care": True, "data.height": 128, "data.width": 192,
                "data.cache": True, "data.workers": 1, "train.epochs": 100, "train.sample_every": 250, "train.checkpoint_every": 250},
     "facades": {**SMALL, "data.dataset": "folder", "data.num_classes": 12, "data.dont_care": False, "data.height": 128, "data.width": 128,
@@ -324,13 +326,13 @@ PRESETS = {
 PRESETS |= {
     "cityscapes": {"data.dataset": "cityscapes", "data.num_classes": 35, "data.dont_care": True, "data.height": 256, "data.width": 512,
                    "generator.norm": "sync_batch", "discriminator.norm": "sync_batch",
-                   "loss.lambda_labelmix": 5.0, "optim.ema_decay": 0.999},
+                   "loss.lambda_labelmix": 5.0, "optim.ema_decay": 0.999, "train.evaluate_every": 2500},
     "ade20k": {"data.dataset": "ade20k", "data.num_classes": 151, "data.dont_care": True, "data.height": 256, "data.width": 256,
                "data.load_height": 286, "data.load_width": 286, "generator.norm": "sync_batch", "discriminator.norm": "sync_batch",
-               "optim.lr_g": 4e-4, "optim.lr_d": 4e-4, "optim.ema_decay": 0.9999, "train.checkpoint_every": 5000},
+               "optim.lr_g": 4e-4, "optim.lr_d": 4e-4, "optim.ema_decay": 0.9999, "train.checkpoint_every": 5000, "train.evaluate_every": 5000},
     "coco_stuff": {"data.dataset": "coco_stuff", "data.num_classes": 183, "data.dont_care": True, "data.height": 256, "data.width": 256,
                    "data.load_height": 286, "data.load_width": 286, "generator.norm": "sync_batch", "discriminator.norm": "sync_batch",
-                   "optim.lr_g": 1e-4, "optim.lr_d": 4e-4, "optim.ema_decay": 0.9999, "train.epochs": 100, "train.checkpoint_every": 5000},
+                   "optim.lr_g": 1e-4, "optim.lr_d": 4e-4, "optim.ema_decay": 0.9999, "train.epochs": 100, "train.checkpoint_every": 5000, "train.evaluate_every": 5000},
 }
 
 # %% ../nbs/00_config.ipynb #config-preset-code

@@ -695,7 +695,9 @@ def check_data(
     class_set, all_seen, counts, sizes, histogram, problems = None, [], {}, {}, {}, []
     try:
         class_set = open_class_set(data, _check_root(root))
-        splits = splits or existing_splits(data.dataset, root) or ["train"]
+        there = existing_splits(data.dataset, root)
+        if there and not splits and "train" not in there: problems.append(Problem("error", str(root), f"there is no split 'train' (found: {', '.join(there)})", "training needs one; to check a split alone, name it with --split"))
+        splits = splits or there or ["train"]
         resolve_data(data, root)
     except DataError as e: problems.append(Problem.of(e))
     for split in splits if class_set else ():

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TrainingError', 'build_networks', 'frozen', 'full_precision', 'real_weights', 'weighted_sum', 'generator_terms',
            'discriminator_terms', 'average_gradients', 'Update', 'g_step', 'd_step', 'this_process', 'Callback', 'Run',
-           'Stepping', 'Sampling', 'Resuming', 'Trainer', 'ProgressBar', 'json_step', 'MetricsLog', 'TensorBoard',
-           'SampleGrid', 'Checkpoints']
+           'Stepping', 'Sampling', 'Resuming', 'Trainer', 'ProgressBar', 'json_step', 'drop_after', 'MetricsLog',
+           'TensorBoard', 'SampleGrid', 'Checkpoints']
 
 # %% ../nbs/12_training.ipynb #training-imports
 import json
@@ -231,6 +231,12 @@ class Callback:
     ) -> None:
         "After every train.log_every steps, when the losses have been read."
 
+    def on_scores(self,
+        trainer: "Trainer", # the run
+        scores: dict[str, float], # scores by name, such as FID
+    ) -> None:
+        "After another callback has evaluated the run (`dpgan.evaluate.KeepBest` does)."
+
     def on_end(self,
         trainer: "Trainer", # the run
     ) -> None:
@@ -427,6 +433,9 @@ class ProgressBar(Callback):
         losses = {k.replace("loss_", ""): f"{v:.2f}" for k, v in record.items() if k.startswith("loss_")}
         self.bar.set_postfix({"img/s": f"{record['images_per_second']:.1f}", **losses})
 
+    def on_scores(self, trainer, scores):
+        if not self.bar.disable: self.bar.write(f"step {trainer.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+
     def on_end(self, trainer): self.bar.close()
 
 # %% ../nbs/12_training.ipynb #training-json-step
@@ -437,15 +446,23 @@ def json_step(
     try: return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError): return None
 
+
+def drop_after(
+    path: Path, # a file of records, one JSON object a line; nothing happens where there is none
+    step: int, # the last step that counts
+) -> None:
+    "Remove the records of later steps, and lines that are not whole."
+    if not path.exists(): return
+    kept = [line for line in path.read_text().splitlines() if (found := json_step(line)) is not None and found <= step]
+    write_text(path, "".join(line + "\n" for line in kept))
+
 # %% ../nbs/12_training.ipynb #training-metricslog
 class MetricsLog(Callback):
     "One JSON object a line in `metrics.jsonl`; a continued run drops the lines after its checkpoint first."
 
     def on_start(self, trainer):
         self.path = trainer.out / "metrics.jsonl"
-        if trainer.process.is_main_process and self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if (step := json_step(line)) is not None and step <= trainer.step]
-            write_text(self.path, "".join(line + "\n" for line in kept))
+        if trainer.process.is_main_process: drop_after(self.path, trainer.step)
 
     def on_log(self, trainer, record):
         if trainer.process.is_main_process:
@@ -462,6 +479,9 @@ class TensorBoard(Callback):
     def on_log(self, trainer, record):
         for k, v in record.items() if self.writer else ():
             if k != "step": self.writer.add_scalar(k, v, record["step"])
+
+    def on_scores(self, trainer, scores):
+        for k, v in scores.items() if self.writer else (): self.writer.add_scalar(f"score/{k}", v, trainer.step)
 
     def on_end(self, trainer):
         if self.writer: self.writer.close()

@@ -164,7 +164,89 @@ def test_settings_lists_every_setting(capsys):
 
 def test_help_names_commands_and_presets():
     shown = subprocess.run([sys.executable, "-m", "dpgan.cli", "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
-    assert shown.returncode == 0 and all(c in shown.stdout for c in ("train", "generate", "check-data", "import-released"))
+    assert shown.returncode == 0 and all(c in shown.stdout for c in ("train", "generate", "evaluate", "train-judge", "check-data", "import-released"))
     shown = subprocess.run([sys.executable, "-m", "dpgan.cli", "train", "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "400"})
     assert shown.returncode == 0 and all(p in shown.stdout for p in PRESETS)
     assert subprocess.run([sys.executable, "-m", "dpgan.cli", "trian"], capture_output=True).returncode == 2
+
+
+# ---- scores
+
+def test_evaluate_writes_scores_and_every_choice(trained, tmp_path, capsys):
+    assert run("evaluate", "--checkpoint", trained, "--images", 12, "--samples", 2, "--out", tmp_path / "a.json", "--cache", tmp_path / "cache", "--batch", 5) == 0
+    said = capsys.readouterr().out
+    a = json.loads((tmp_path / "a.json").read_text())
+    assert "FD-scenes" in said and "of real ones" in said and a["step"] == 2 and a["preset"] == "scenes" and a["data"]["images"] == 12
+    assert 0 <= a["judges"]["scenes"]["generated"]["miou"] < a["judges"]["scenes"]["real"]["miou"] <= 1 and a["diversity"]["pixels"]["mean"] > 0
+    assert run("evaluate", "--checkpoint", trained, "--images", 12, "--samples", 2, "--out", tmp_path / "b.json", "--cache", tmp_path / "cache", "--batch", 12, "--judge", "none") == 0
+    b = json.loads((tmp_path / "b.json").read_text())
+    assert "judges" not in b and b["distances"]["FD-scenes"]["FD-scenes"] == pytest.approx(a["distances"]["FD-scenes"]["FD-scenes"], rel=1e-3)
+    assert run("evaluate", "--checkpoint", trained, "--images", 12, "--cache", tmp_path / "cache") == 0
+    assert (trained / "evaluation.json").is_file(), "beside the checkpoint by default"
+
+
+def test_a_judge_of_one_s_own(trained, scenes, tmp_path, capsys):
+    "train-judge on a folder of pairs, then evaluate with it: as judge and as features."
+    out, judge = tmp_path / "run", tmp_path / "judge"
+    small = ["--set", "data.height=64", "--set", "data.width=64", "--set", "data.workers=0"]
+    assert run("draw-scenes", "--out", tmp_path / "pairs", "--count", 9, "--width", 64, "--split", "train", "--split", "val") == 0
+    assert run("train", "--preset", "folder", "--data", tmp_path / "pairs", "--out", out, "--steps", 1, *without_steps()) == 0
+    assert run("train-judge", "--data", tmp_path / "pairs", "--out", judge, "--steps", 4, "--batch", 2, *small) == 0
+    assert "mIoU" in capsys.readouterr().out and {p.name for p in judge.iterdir()} == {"judge.safetensors", "judge.json"}
+    assert run("evaluate", "--checkpoint", out, "--judge", judge, "--features", judge, "--cache", tmp_path / "cache") == 0   # the data's folder is known from the run
+    scores = json.loads((out / "evaluation.json").read_text())
+    [name] = scores["distances"]
+    assert name.startswith("FD-") and name != "FD-scenes" and list(scores["judges"]) == [json.loads((judge / "judge.json").read_text())["name"]]
+    assert run("train-judge", "--data", tmp_path / "pairs", "--out", judge, "--steps", 4, *small) == 2 and "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args, code, words", [
+    (["--features", "fjd"], 2, "neither one of"), (["--judge", "scene"], 2, "did you mean 'scenes'"), (["--weights", "fit=x"], 2, "did you mean 'fid'"), (["--weights", "fid"], 2, "NAME=FILE"),
+    (["--features", "fid", "--weights", "fid=nowhere.pth"], 1, "--weights fid=FILE"), (["--judge", "drn-d-105"], 1, "--weights drn-d-105=FILE"),
+    (["--judge", "upernet101", "--weights", "upernet101-encoder=nowhere.pth"], 1, "nowhere.pth"), (["--images", "3"], 1, "too few"), (["--images", "501"], 1, "choose 1 to 500"),
+    (["--split", "vla"], 1, "did you mean 'val'"), (["--judge-size", "256"], 2, "HEIGHTxWIDTH"), (["--lpips"], 2, "--samples 2"), (["--features", "none", "--judge", "none"], 1, "nothing to score"),
+    (["--judge", "hf:nowhere/at-all"], 1, "nowhere/at-all")])
+def test_evaluate_refuses(trained, tmp_path, monkeypatch, capsys, args, code, words):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert run("evaluate", "--checkpoint", trained, "--out", tmp_path / "e.json", "--cache", tmp_path / "cache", *args) == code
+    err = capsys.readouterr().err
+    assert words in err and "Traceback" not in err and not (tmp_path / "e.json").exists()
+
+
+def test_evaluate_needs_the_data_that_the_checkpoint_knows(trained, scenes, tmp_path, capsys):
+    assert run("train", "--preset", "folder", "--data", scenes, "--out", tmp_path / "run", "--steps", 1, *without_steps()) == 0
+    (tmp_path / "run" / "run.json").unlink()
+    assert run("evaluate", "--checkpoint", tmp_path / "run") == 2 and "--data" in capsys.readouterr().err
+    other = tmp_path / "other"
+    shutil.copytree(scenes, other)
+    record = json.loads((other / "classes.json").read_text())
+    record["classes"][3]["name"] = "house"
+    (other / "classes.json").write_text(json.dumps(record))
+    assert run("evaluate", "--checkpoint", tmp_path / "run", "--data", other, "--judge", "none") == 1 and "trained on" in capsys.readouterr().err
+
+
+def test_training_keeps_the_best(tmp_path, capsys):
+    words = set_arguments(**{"train.steps": 2, "train.evaluate_every": 1, "train.evaluate_images": 8})
+    assert run("train", "--preset", "scenes", "--out", tmp_path / "run", *words) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "scores.jsonl").read_text().splitlines()]
+    best = min(lines, key=lambda line: line["FD-scenes"])
+    assert [line["step"] for line in lines] == [1, 2] and json.loads((tmp_path / "run" / "best" / "state.json").read_text())["step"] == best["step"]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["scored_by"] == "FD-scenes"
+    assert run("evaluate", "--checkpoint", tmp_path / "run" / "best", "--images", 8, "--cache", tmp_path / "cache") == 0 and f"step {best['step']}" in capsys.readouterr().out
+
+
+def test_training_goes_on_without_scores_where_there_is_no_ruler(test_data, tmp_path, monkeypatch, capsys):
+    "Cityscapes asks for FID every 2,500 steps; a validation split of one pair cannot give it, and the run says so."
+    args = ["--set", "generator.base_channels=4", "--set", "generator.pyramid_channels=8", "--set", "discriminator.base_channels=4", "--set", "train.batch_size=1", "--set", "data.workers=0",
+            "--set", "train.evaluate_every=1", "--set", "optim.ema_bn_batches=1"]
+    assert run("train", "--preset", "cityscapes", "--data", test_data / "cityscapes_layout", "--out", tmp_path / "run", "--steps", 1, *args) == 0
+    assert "without scores" in capsys.readouterr().err and not (tmp_path / "run" / "scores.jsonl").exists()
+
+
+def test_check_data_misses_a_training_split(scenes, tmp_path, capsys):
+    only = tmp_path / "only"
+    shutil.copytree(scenes, only)
+    shutil.rmtree(only / "train")
+    small = ["--set", "data.height=64", "--set", "data.width=64"]
+    assert run("check-data", "--data", only, *small) == 1 and "no split 'train'" in capsys.readouterr().out
+    assert run("check-data", "--data", only, "--split", "val", *small) == 0

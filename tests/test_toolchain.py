@@ -56,7 +56,9 @@ def metadata(wheel):
 def test_wheel_holds_every_module_and_nothing_else(wheel):
     inside = {n for n in wheel.namelist() if ".dist-info/" not in n}
     modules = {f"dpgan/{p.name}" for p in (ROOT / "dpgan").glob("*.py")}
-    assert modules <= inside and all(name.startswith("dpgan/") for name in inside)
+    weights = {f"dpgan/weights/{p.name}" for p in (ROOT / "dpgan" / "weights").iterdir()}
+    assert weights >= {"dpgan/weights/scenes_judge.safetensors", "dpgan/weights/scenes_judge.json"}
+    assert inside >= modules | weights and all(name.startswith("dpgan/") for name in inside) and not [name for name in inside if "__pycache__" in name]
     assert any(n.endswith("/LICENSE") for n in wheel.namelist())
 
 
@@ -99,7 +101,7 @@ def test_version_is_written_once(settings):
 # ---- the development environment
 
 def test_constraints_agree_with_settings(settings, pins):
-    for line in settings["requirements"].split() + settings["dev_requirements"].split():
+    for line in " ".join(settings[k] for k in ("requirements", "evaluate_requirements", "dev_requirements")).split():
         r = Requirement(line)
         if r.name in ("setuptools", "wheel"): continue
         pin = pins.get(canonicalize_name(r.name))
@@ -219,6 +221,16 @@ def test_a_module_without_notebook_is_noticed(project):
     done = run_check(project)
     assert done.returncode == 1 and "dpgan/stray.py: no notebook exports it" in done.stdout and not (project / "dpgan" / "stray.py").exists()
     assert (project / "build" / "before-export" / "dpgan" / "stray.py").exists()
+
+
+def test_the_weights_are_left_alone(project):
+    (project / "dpgan" / "weights").mkdir()
+    (project / "dpgan" / "weights" / "judge.safetensors").write_bytes(b"kept")
+    (project / "dpgan" / "stray").mkdir()
+    (project / "dpgan" / "stray" / "x.py").write_text("x = 1\n")
+    done = run_check(project)
+    assert done.returncode == 1 and "dpgan/stray/x.py: no notebook exports it" in done.stdout and "weights" not in done.stdout
+    assert run_check(project).returncode == 0 and (project / "dpgan" / "weights" / "judge.safetensors").read_bytes() == b"kept" and not (project / "dpgan" / "stray").exists()
 
 
 def test_a_notebook_that_was_not_cleaned_is_noticed(project):

@@ -5,7 +5,7 @@ from dpgan.training import Trainer
 
 SETTINGS = {"data.height": 64, "data.width": 64, "data.workers": 0, "generator.base_channels": 4, "generator.pyramid_channels": 8, "generator.z_dim": 4,
             "discriminator.base_channels": 4, "optim.ema_bn_batches": 2, "train.batch_size": 2, "train.steps": 4, "train.log_every": 1,
-            "train.sample_every": 2, "train.checkpoint_every": 2}
+            "train.sample_every": 2, "train.checkpoint_every": 2, "train.evaluate_every": 0}
 
 
 def tiny_config(**changes):
