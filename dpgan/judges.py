@@ -28,6 +28,14 @@ from .metrics import ConfusionMatrix
 class JudgeError(ValueError):
     "A judge that does not fit the data, cannot be trained or cannot be read: what is wrong and what to do."
 
+# %% ../nbs/13b_judges.ipynb #judges-parts
+def _check_parts(who, last, remap, size, mean, std):
+    for i, j in enumerate(remap):
+        if not -1 <= j <= last: raise JudgeError(f"{who}: remap sends class {i} of the data set to {j}, but its own classes are 0..{last}, and -1 means not scored")
+    if max(remap, default=-1) < 0: raise JudgeError(f"{who}: remap leaves no class to score; at least one entry must be a class index, 0..{last}")
+    if size is not None and (len(size) != 2 or min(size) < 1): raise JudgeError(f"{who}: size is (height, width) in pixels, not {size}")
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0: raise JudgeError(f"{who}: mean and std are three numbers each, std above 0, not {tuple(mean)} and {tuple(std)}")
+
 # %% ../nbs/13b_judges.ipynb #judges-class
 class Judge(nn.Module):
     "A segmentation network and all it takes to ask it: classes, how a data set's classes map to them, input size, normalisation. Always in evaluation mode."
@@ -45,19 +53,11 @@ class Judge(nn.Module):
         super().__init__()
         self.name, self.classes, self.remap, self.settings = name, tuple(map(str, classes)), tuple(map(int, remap)), dict(settings)
         self.size = None if size is None else tuple(map(int, size))
-        self._check(mean, std)
+        _check_parts(f"judge {name!r}", len(self.classes) - 1, self.remap, self.size, mean, std)
         self.net = net.requires_grad_(False)
         self.register_buffer("table", torch.tensor(self.remap), persistent=False)
         for key, three in (("mean", mean), ("std", std)): self.register_buffer(key, torch.tensor(three, dtype=torch.float32)[:, None, None], persistent=False)
         self.eval()
-
-    def _check(self, mean, std):
-        who, last = f"judge {self.name!r}", len(self.classes) - 1
-        for i, j in enumerate(self.remap):
-            if not -1 <= j <= last: raise JudgeError(f"{who}: remap sends class {i} of the data set to {j}, but its own classes are 0..{last}, and -1 means not scored")
-        if max(self.remap, default=-1) < 0: raise JudgeError(f"{who}: remap leaves no class to score; at least one entry must be a class index, 0..{last}")
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1): raise JudgeError(f"{who}: size is (height, width) in pixels, not {self.size}")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0: raise JudgeError(f"{who}: mean and std are three numbers each, std above 0, not {tuple(mean)} and {tuple(std)}")
 
     def train(self,
         mode: bool = True, # ignored
@@ -121,7 +121,7 @@ def check_judge(
     if len(judge.remap) != class_set.num_classes:
         raise JudgeError(f"{who} was made for {len(judge.remap)} classes, but {class_set.name} has {class_set.num_classes}; use one made for this data set, or train one")
     if class_set.dont_care and judge.remap[0] >= 0:
-        raise JudgeError(f"{who} scores {class_set.names[0]!r} as {judge.classes[judge.remap[0]]!r}, but in {class_set.name} it means don't care; its entry in remap must be -1")
+        raise JudgeError(f"{who} scores {class_set.names[0]!r} as {judge.classes[judge.remap[0]]!r}, but pixels of class 0 of {class_set.name} have no class; their entry in remap must be -1")
     for name, seen in ((n, judge.classes[j]) for n, j in zip(class_set.names, judge.remap) if j >= 0):
         if name.lower() in own and seen.lower() != name.lower(): raise JudgeError(f"{who} takes {name!r} of {class_set.name} for {seen!r}, but has a class {name!r}; its remap is for other classes")
 

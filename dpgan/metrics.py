@@ -248,7 +248,7 @@ class ConfusionMatrix:
     def pixel_accuracy(self) -> float: # 0..1
         "The share of scored pixels that are right. Raises `MetricError` where nothing was scored."
         self._check()
-        return (self.counts.diag().sum() / self.counts.sum()).item()
+        return (self.counts.diag().sum().double() / self.counts.sum()).item()
 
     def _check(self):
         if not self.counts.sum(): raise MetricError("no pixel was scored: every one is don't care, or there was no image; look at the judge's map from the data set's classes to its own")

@@ -48,10 +48,10 @@ def small_data(split="train", train=True, **changes): return PairDataset(replace
 
 def folder_of_pairs(root, labels, void=None, names=("a", "b", "c"), split="train"):
     "A data set on disk: pictures whose grey level is the class, and label maps."
-    for kind in ("images", "labels"): (root / kind / split).mkdir(parents=True)
+    for kind in ("images", "labels"): (root / split / kind).mkdir(parents=True)
     for i, label in enumerate(labels):
-        Image.fromarray(label.astype(np.uint8)).save(root / "labels" / split / f"{i}.png")
-        Image.fromarray(np.repeat(60 * (label % 4).astype(np.uint8)[..., None], 3, 2)).save(root / "images" / split / f"{i}.png")
+        Image.fromarray(label.astype(np.uint8)).save(root / split / "labels" / f"{i}.png")
+        Image.fromarray(np.repeat(60 * (label % 4).astype(np.uint8)[..., None], 3, 2)).save(root / split / "images" / f"{i}.png")
     (root / "classes.json").write_text(json.dumps({"name": "grey", "void_id": void, "classes": [{"id": i, "name": n} for i, n in enumerate(names)]}))
     return DataConfig(dataset="folder", height=64, width=64, workers=0)
 
@@ -68,7 +68,7 @@ def scenes():
 
 
 @pytest.fixture(scope="module")
-def trained(): return train_judge(small_data(), steps=12, width=16, workers=0)
+def trained(): return train_judge(small_data(), steps=20, batch_size=4, width=16, workers=0)
 
 
 def miou(judge, images, labels):
@@ -245,18 +245,18 @@ class TestJitter:
 
 class TestTraining:
     def test_same_seed_same_judge(self, trained):
-        again, other = train_judge(small_data(), steps=12, width=16, workers=0), train_judge(small_data(), steps=12, width=16, workers=0, seed=1)
+        again, other = (train_judge(small_data(), steps=20, batch_size=4, width=16, workers=0, seed=s) for s in (0, 1))
         assert again.record() == trained.record() and other.record()["weights"] != trained.record()["weights"]
 
     def test_reading_processes_do_not_matter(self):
         a, b = (train_judge(small_data(), steps=2, batch_size=2, width=16, workers=w) for w in (0, 1))
         assert a.record() == b.record()
 
-    def test_loss_falls(self, trained): assert trained.settings["loss"][1] < 0.9 * trained.settings["loss"][0]
+    def test_loss_falls(self, trained): assert trained.settings["loss"][1] < 0.95 * trained.settings["loss"][0]
 
     def test_is_of_the_data_set(self, trained):
         assert trained.classes == SCENES.names[1:] and trained.remap == tuple(range(-1, 14)) and trained.size == (64, 64) and trained.name == "scenes-judge"
-        assert trained.settings["data"] == "scenes" and trained.settings["steps"] == 12 and not trained.net.training
+        assert trained.settings["data"] == "scenes" and trained.settings["steps"] == 20 and not trained.net.training
         check_judge(trained, SCENES)
 
     def test_leaves_random_numbers_alone(self):
