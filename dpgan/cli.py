@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['app', 'OutOption', 'DataOption', 'DeviceOption', 'WrongUse', 'USER_ERRORS', 'FEATURES', 'JUDGES', 'WEIGHTS',
-           'FeaturesOption', 'JudgeOption', 'WeightsOption', 'SizeOption', 'main', 'find_preset', 'settings_command',
-           'save_image', 'draw_scenes', 'parse_settings', 'run_config', 'held_out_pairs', 'usual_callbacks',
-           'stopping_politely', 'describe_run', 'next_line', 'run_record', 'saved_root', 'notice', 'default_extractor',
-           'scoring', 'build_trainer', 'train', 'pick_device', 'generate', 'check_data_command', 'read_weights',
-           'read_size', 'pick_extractor', 'pick_judge', 'default_judges', 'evaluate_command', 'train_judge_command',
-           'import_released']
+           'FeaturesOption', 'JudgeOption', 'WeightsOption', 'main', 'find_preset', 'settings_command', 'save_image',
+           'draw_scenes', 'parse_settings', 'run_config', 'held_out_pairs', 'usual_callbacks', 'stopping_politely',
+           'describe_run', 'next_line', 'run_record', 'saved_root', 'notice', 'default_extractor', 'scoring',
+           'build_trainer', 'train', 'pick_device', 'generate', 'check_data_command', 'read_weights', 'split_size',
+           'pick_extractor', 'outside_judge', 'pick_judge', 'check_used', 'default_judges', 'open_split',
+           'evaluate_command', 'train_judge_command', 'import_released']
 
 # %% ../nbs/16_cli.ipynb #cli-imports
 import json
+import os
 import platform
 import signal
 import sys
@@ -72,6 +73,7 @@ def main(
         e.show()
         code = e.exit_code
     except USER_ERRORS as e:
+        if isinstance(e, ConfigError) and os.environ.get("RANK", "0") != "0": sys.exit(2)  # the first of several processes says it
         print(f"dpgan: {e}", file=sys.stderr)
         code = 2 if isinstance(e, ConfigError) else 1
     except OSError as e:
@@ -251,14 +253,16 @@ def notice(
 
 def default_extractor(
     dataset: str, # data.dataset
+    weights: Path | None = None, # file of FID's network, where one was named
 ) -> Extractor: # FD-scenes for scenes; FID otherwise, or FD-effnet-lite0 where FID's weights cannot be had
     "What to measure distances with where nothing was asked for. Raises `WeightsError` where there is nothing."
-    if dataset == "scenes": return judge_extractor(scenes_judge())
+    if dataset == "scenes" and weights is None: return judge_extractor(scenes_judge())
+    if weights: return inception_extractor(weights)
     try: return inception_extractor()
     except WeightsError as e: missing = e
     try: found = effnet_extractor()
     except WeightsError: raise missing from None
-    notice(f"using {found.name}, which is not FID and cannot be compared with it, because {missing}")
+    notice(f"using {found.name}, which is not FID and cannot be compared with it, because {missing}. For dpgan evaluate: --weights fid=FILE")
     return found
 
 # %% ../nbs/16_cli.ipynb #cli-scoring
@@ -333,12 +337,14 @@ def train(
 
 # %% ../nbs/16_cli.ipynb #cli-pick-device
 def pick_device(
-    name: str | None, # cpu, cuda, cuda:1, mps; None picks
+    name: str | None, # cpu, cuda, cuda:1; None picks
 ) -> torch.device: # that exists
     "The device to compute on. Raises `ConfigError` where it is not there."
     try: device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError: raise ConfigError(f"--device {name} is unknown; use cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"): raise ConfigError(f"--device {name} is not supported (double precision is needed); use cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available(): raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count(): raise ConfigError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
     return device
 
 # %% ../nbs/16_cli.ipynb #cli-generate
@@ -390,9 +396,8 @@ FEATURES = ("fid", "effnet-lite0", "scenes")
 JUDGES = ("scenes", "drn-d-105", *(f"upernet101{looks}{order}" for looks in ("", "-ms") for order in ("", "-bgr")))
 WEIGHTS = ("fid", "drn-d-105", "upernet101-encoder", "upernet101-decoder", "lpips")
 FeaturesOption = Annotated[list[str], typer.Option("--features", metavar="NAME", help=f"Distances: {', '.join(FEATURES)}, or the folder of a judge; as often as needed. By default FID, for scenes FD-scenes; none: no distances.")]
-JudgeOption = Annotated[list[str], typer.Option("--judge", metavar="NAME", help=f"Judges of mIoU: {', '.join(JUDGES)}, hf:NAME (Hugging Face checkpoint), or the folder of a judge; as often as needed. By default scenes for scenes.")]
+JudgeOption = Annotated[list[str], typer.Option("--judge", metavar="NAME", help=f"Judges of mIoU: {', '.join(JUDGES)}, hf:NAME (Hugging Face checkpoint), or the folder of a judge, each with @HEIGHTxWIDTH where it should look at another size than its own; as often as needed. By default scenes for scenes.")]
 WeightsOption = Annotated[list[str], typer.Option("--weights", metavar="NAME=FILE", help=f"Weights files of {', '.join(WEIGHTS)}, as often as needed.")]
-SizeOption = Annotated[str | None, typer.Option("--judge-size", metavar="HxW", help="Size at which judges look, such as 1024x2048; by default each one's own.")]
 
 
 def read_weights(
@@ -405,14 +410,15 @@ def read_weights(
     return {name: Path(file) for name, file in found.items()}
 
 
-def read_size(
-    text: str | None, # 256x512
-) -> tuple[int, int] | None: # height, width
-    "Read a size. Raises `ConfigError` where it is none."
-    if text is None: return None
+def split_size(
+    name: str, # a judge's, such as drn-d-105@1024x2048
+) -> tuple[str, dict[str, tuple[int, int]]]: # the name alone, and size=(height, width) where one was given
+    "Take the size off the name of a judge. Raises `ConfigError` where it is none."
+    word, at, text = name.rpartition("@")
+    if not at: return name, {}
     sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides): raise ConfigError(f"--judge-size {text}: write HEIGHTxWIDTH in pixels, such as 256x512")
-    return int(sides[0]), int(sides[1])
+    if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides): raise ConfigError(f"--judge {name}: write the size as HEIGHTxWIDTH in pixels, such as {word}@256x512")
+    return word, {"size": (int(sides[0]), int(sides[1]))}
 
 # %% ../nbs/16_cli.ipynb #cli-pick-extractor
 def pick_extractor(
@@ -420,6 +426,7 @@ def pick_extractor(
     weights: dict[str, Path], # files by name
 ) -> Extractor: # on the CPU
     "A feature extractor by name. Raises `ConfigError` where there is none of that name, `WeightsError` where its weights are missing."
+    name = name.lower().removeprefix("fd-") if not Path(name).exists() else name
     if name == "fid":
         try: return inception_extractor(weights.get("fid"))
         except WeightsError as e: raise WeightsError(f"{e}. On the command line: --weights fid=FILE; without any file: --features effnet-lite0") from None
@@ -429,27 +436,51 @@ def pick_extractor(
     return judge_extractor(load_judge(Path(name)))
 
 
-def pick_judge(
-    name: str, # a word of `JUDGES`, hf:NAME, or the folder of a judge
+def outside_judge(
+    name: str, # one of `JUDGES` after the first, or hf:NAME
     class_set: ClassSet, # the data set's classes
     weights: dict[str, Path], # files by name
-    size: tuple[int, int] | None, # where it looks; None: its own
+    at: dict[str, tuple[int, int]], # size, where one was given
 ) -> Judge: # on the CPU
-    "A judge by name. Raises `ConfigError`, `WeightsError` or `JudgeError`."
-    at = {"size": size} if size else {}
-    try:
-        if name == "drn-d-105": return drn_judge(weights.get("drn-d-105"), class_set, **at)
-        if name in JUDGES[2:]:
-            files = (weights.get(f"upernet101-{part}") for part in ("encoder", "decoder"))
-            return upernet_judge(*files, class_set, sides=UPERNET_SIDES if "-ms" in name else (), bgr="-bgr" in name, **at)
-    except WeightsError as e:
-        needed = ("drn-d-105",) if name in WEIGHTS else ("upernet101-encoder", "upernet101-decoder")
-        raise WeightsError(f"{e}. On the command line: {' '.join(f'--weights {n}=FILE' for n in needed)}") from None
+    "One of the field's judges. Raises `WeightsError` with the words for the command line, or `JudgeError`."
     if name.startswith("hf:"): return transformers_judge(name[3:], class_set, **at)
-    if name != "scenes" and not Path(name).exists(): raise ConfigError(f"--judge {name} is neither one of {', '.join(JUDGES)}, hf:NAME, nor the folder of a judge{nearest(name, JUDGES)}")
-    judge = scenes_judge() if name == "scenes" else load_judge(Path(name))
-    if size: judge.size = size
+    needed = ("drn-d-105",) if name == "drn-d-105" else ("upernet101-encoder", "upernet101-decoder")
+    files = [weights.get(n) for n in needed]
+    try:
+        if name == "drn-d-105": return drn_judge(*files, class_set, **at)
+        return upernet_judge(*files, class_set, sides=UPERNET_SIDES if "-ms" in name else (), bgr="-bgr" in name, **at)
+    except WeightsError as e: raise WeightsError(f"{e}. On the command line: {' '.join(f'--weights {n}=FILE' for n in needed)}") from None
+
+
+def pick_judge(
+    name: str, # a word of `JUDGES`, hf:NAME, or the folder of a judge, perhaps with @HEIGHTxWIDTH
+    class_set: ClassSet, # the data set's classes
+    weights: dict[str, Path], # files by name
+) -> Judge: # on the CPU; called by the name it was asked for
+    "A judge by name. Raises `ConfigError`, `WeightsError` or `JudgeError`."
+    word, at = split_size(name)
+    if word in JUDGES[1:] or word.startswith("hf:"): judge = outside_judge(word, class_set, weights, at)
+    else:
+        if word != "scenes" and not Path(word).exists(): raise ConfigError(f"--judge {word} is neither one of {', '.join(JUDGES)}, hf:NAME, nor the folder of a judge{nearest(word, JUDGES)}")
+        judge = scenes_judge() if word == "scenes" else load_judge(Path(word))
+        if at and any(side % 16 for side in at["size"]): raise ConfigError(f"--judge {name}: this judge halves its image four times, so both sides must be divisible by 16")
+        judge.size = at.get("size", judge.size)
+    judge.name = name if word in JUDGES or word.startswith("hf:") else judge.name + name[len(word):]
     return judge
+
+# %% ../nbs/16_cli.ipynb #cli-used-weights
+def check_used(
+    weights: dict[str, Path], # files by name
+    features: list[str], # distances that were asked for
+    judges: list[str], # judges that were asked for
+    lpips: bool, # whether LPIPS was
+) -> None:
+    "Refuse weights that nothing would read. Raises `ConfigError`."
+    words = [split_size(j)[0] for j in judges]
+    used = {"fid": not features or "fid" in [f.lower() for f in features], "lpips": lpips, "drn-d-105": "drn-d-105" in words}
+    used |= dict.fromkeys(("upernet101-encoder", "upernet101-decoder"), any(w.startswith("upernet101") for w in words))
+    for name in weights:
+        if not used[name]: raise ConfigError(f"--weights {name}=... would not be used: ask for {'--lpips' if name == 'lpips' else '--features fid' if name == 'fid' else '--judge ' + name.split('-encoder')[0].split('-decoder')[0]}, or leave it out")
 
 # %% ../nbs/16_cli.ipynb #cli-default-judges
 def default_judges(
@@ -459,6 +490,29 @@ def default_judges(
     if dataset == "scenes": return ["scenes"]
     notice("no judge, so no mIoU: name one with --judge (dpgan train-judge makes one)")
     return []
+
+# %% ../nbs/16_cli.ipynb #cli-open-split
+def open_split(
+    config: Config, # of the checkpoint
+    root: Path | None, # the data set's folder
+    split: str, # train, val, ...
+    class_set: ClassSet, # the checkpoint's classes
+) -> PairDataset: # whole frames
+    "A split to score. Raises `ConfigError` without a folder, `DataError` where its pairs or its classes cannot be used."
+    if root is None and config.data.dataset != "scenes": raise ConfigError("--data is needed: the folder of the data set")
+    quick_check(config.data, root, [split])
+    found = PairDataset(replace(config.data, cache=False, load_height=None, load_width=None), root, split)
+    for what in ("names", "raw_ids", "dont_care"):
+        mine, theirs = getattr(class_set, what), getattr(found.class_set, what)
+        if mine != theirs: raise DataError(f"the checkpoint was trained on other classes than this folder holds: {what} {_first_difference(mine, theirs)}", root or "", "give the data set it was trained on, or one with the same classes.json")
+    return found
+
+
+def _first_difference(a, b):
+    "Where two settings differ, in words."
+    if not isinstance(a, tuple) or len(a) != len(b): return f"{a if not isinstance(a, tuple) else len(a)} and {b if not isinstance(b, tuple) else len(b)}"
+    i = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
+    return f"of class {i}, {a[i]!r} and {b[i]!r}"
 
 # %% ../nbs/16_cli.ipynb #cli-evaluate
 @app.command("evaluate")
@@ -470,7 +524,6 @@ def evaluate_command(
     features: FeaturesOption = [], # distances
     judge: JudgeOption = [], # judges
     weights: WeightsOption = [], # files
-    judge_size: SizeOption = None, # pixels
     samples: Annotated[int, typer.Option(help="Images for each label map; 2 or more also measure how they differ.", min=1)] = 1, # samples
     lpips: Annotated[bool, typer.Option("--lpips", help="Measure how samples differ by LPIPS too.")] = False, # perceptual distance
     images: Annotated[int | None, typer.Option(help="Pairs to score, spread over the split; by default all.", min=1)] = None, # number
@@ -481,26 +534,25 @@ def evaluate_command(
     device: DeviceOption = None, # where to compute
 ) -> None:
     "Score a checkpoint on a split: distances between sets, mIoU, diversity; writes evaluation.json."
-    process = this_process()
-    device = process.device if process.num_processes > 1 else pick_device(device)
-    files, size = read_weights(weights), read_size(judge_size)
-    torch.set_flush_denormal(True)
-    G, config, class_set = load_generator(checkpoint, device)
-    root = data or saved_root(checkpoint)
-    if root is None and config.data.dataset != "scenes": raise ConfigError("--data is needed: the folder of the data set")
+    process, files = this_process(), read_weights(weights)
+    check_used(files, features, judge, lpips)
     if lpips and samples < 2: raise ConfigError("--lpips compares samples of one label map, so it needs --samples 2 or more")
-    quick_check(config.data, root, [split])
-    dataset = PairDataset(replace(config.data, cache=False, load_height=None, load_width=None), root, split)
-    if dataset.class_set != class_set: raise DataError(f"the checkpoint was trained on {class_set.name} with {class_set.num_classes} classes, but this folder holds {dataset.class_set.name}", root or "", "give the data set it was trained on, or one with the same classes.json")
-    extractors = [default_extractor(config.data.dataset)] if not features else [pick_extractor(name, files) for name in features if name != "none"]
-    judges = [pick_judge(name, class_set, files, size) for name in judge or default_judges(config.data.dataset) if name != "none"]
-    distance = {"LPIPS": lpips_distance(weights=files.get("lpips")).to(device)} if lpips else None
+    if process.num_processes > 1 and device: raise ConfigError("--device is for one process; of several, each has its own")
+    target = out or checkpoint / ("evaluation.json" if split == "val" else f"evaluation-{split}.json")
+    if target.is_dir(): raise ConfigError(f"--out {target} is a folder; name a file, such as {target / 'evaluation.json'}")
+    device = process.device if process.num_processes > 1 else pick_device(device)
+    torch.set_flush_denormal(True)
+    source = find_checkpoint(checkpoint)  # once: a run that goes on may write another one meanwhile
+    step, (G, config, class_set) = read_record(source / "state.json").get("step"), load_generator(source, device)
+    dataset = open_split(config, data or saved_root(checkpoint), split, class_set)
+    extractors = [pick_extractor(name, files) for name in features if name != "none"] if features else [default_extractor(config.data.dataset, files.get("fid"))]
+    judges = [pick_judge(name, class_set, files) for name in judge or default_judges(config.data.dataset) if name != "none"]
+    try: distance = {"LPIPS": lpips_distance(weights=files.get("lpips")).to(device)} if lpips else None
+    except WeightsError as e: raise WeightsError(f"{e}. On the command line: --weights lpips=FILE") from None
     result = evaluate(G, dataset, [e.to(device) for e in extractors], [j.to(device) for j in judges], samples, distance, seed, images, batch,
                       legacy_fp32=legacy_fp32, cache=cache, device=device, progress=partial(tqdm, unit="batch", disable=None))
     if not process.is_main_process: return
-    target = out or checkpoint / "evaluation.json"
-    step = read_record(find_checkpoint(checkpoint) / "state.json").get("step")
-    write_evaluation(result, target, checkpoint=str(checkpoint), step=step, preset=config.name)
+    write_evaluation(result, target, checkpoint=str(source), step=step, preset=config.name)
     print(f"step {step}: {summary(result)}\nwritten to {target}")
 
 # %% ../nbs/16_cli.ipynb #cli-train-judge
@@ -524,13 +576,14 @@ def train_judge_command(
     quick_check(config.data, data, [s for s in ("train", "val") if s == "train" or s in splits])
     torch.set_flush_denormal(True)
     train, start = PairDataset(config.data, data, "train", train=True, seed=seed), time.perf_counter()
-    judge = train_judge(train, steps=steps, batch_size=batch, seed=seed, device=pick_device(device), progress=partial(tqdm, unit="step", disable=None))
+    judge = train_judge(train, steps=steps, batch_size=batch, seed=seed, name=out.resolve().name, device=pick_device(device), progress=partial(tqdm, unit="step", disable=None))
+    save_judge(judge, out)  # now, whatever becomes of its score
     said = f"{steps} steps in {(time.perf_counter() - start) / 60:.1f} minutes"
     if "val" in splits:
         table = ceiling(judge, PairDataset(replace(config.data, cache=False, load_height=None, load_width=None), data, "val"))
         judge.settings["real"] = {"split": "val", "miou": table.mean_iou(), "pixel_accuracy": table.pixel_accuracy()}
         said += f"; on the real images of val mIoU {100 * table.mean_iou():.1f} %, pixel accuracy {100 * table.pixel_accuracy():.1f} %"
-    save_judge(judge, out)
+        save_judge(judge, out)
     print(f"judge in {out}, {said}\nnext: dpgan evaluate --checkpoint RUN --judge {out} --features {out}")
 
 # %% ../nbs/16_cli.ipynb #cli-import-released

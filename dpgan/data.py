@@ -121,7 +121,9 @@ def split_folders(
         if not folder.is_dir():
             city = "<city>/" if dataset == "cityscapes" else ""
             shape = " and ".join(f"{p}/{city}NAME{ends[0]}" for p, ends in zip(parts, (layout.image_ends, layout.label_ends)))
-            raise DataError(f"there is no such folder; the split {split!r} of {dataset} consists of {shape}", folder, _where_else(dataset, root, part))
+            unlabelled = folder == folders[1] and folders[0].is_dir() and split in existing_splits(dataset, root)
+            remedy = f"the photos of this split are there, its label maps are not: add them, or leave {split!r} out" if unlabelled else _where_else(dataset, root, part)
+            raise DataError(f"there is no such folder; the split {split!r} of {dataset} consists of {shape}", folder, remedy)
     return tuple(folders)
 
 # %% ../nbs/03_data.ipynb #data-problem-class

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['image_noise', 'EvaluationError', 'FeatureSet', 'distances', 'gather_counts', 'label_scores', 'digest', 'data_record',
            'cache_folder', 'read_cached', 'write_cached', 'Clock', 'check_finite', 'Pass', 'cache_paths', 'recall',
-           'remember', 'chosen', 'check_evaluation', 'shares', 'draw', 'collect', 'ratio', 'build_record', 'evaluate',
-           'summary', 'write_evaluation', 'KeepBest']
+           'remember', 'chosen', 'check_evaluation', 'shares', 'draw', 'collect', 'ratio', 'build_record', 'machine',
+           'evaluate', 'summary', 'write_evaluation', 'KeepBest']
 
 # %% ../nbs/14_evaluate.ipynb #evaluate-imports
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -107,13 +108,15 @@ def distances(
     name: str, # of the Fréchet distance, such as "FID"
     legacy_fp32: bool = False, # float32 covariances, as in the released code
     seed: int = 0, # of the kernel distance's subsets
-) -> dict: # the Fréchet distance; where rows were kept also kernel, precision, recall, density, coverage
-    "Every distance that can be had from two sets of features. Raises `MetricError` where there are too few."
+    full: bool = True, # also those that need the rows: kernel, precision, recall, density, coverage
+) -> dict: # the Fréchet distance and, where asked for, the others
+    "Distances between two sets of features. Raises `MetricError` where there are too few."
     if fake.moments: return {name: frechet_from_moments(real.moments, fake.moments)}
     x, y = real.features(), fake.features()
+    if not full: return {name: frechet_distance(x, y, legacy_fp32)}
     subset = min(1000, min(len(x), len(y)) // 2)
     mean, std = kernel_distance(x, y, subset_size=subset, seed=seed)
-    return {name: frechet_distance(x, y, legacy_fp32), "kernel": {"mean": mean, "std": std, "subsets": 100, "subset_size": subset, "seed": seed}, **manifold_scores(x, y)}
+    return {name: frechet_distance(x, y, legacy_fp32), "kernel": {"mean": mean, "std": std, "subsets": 100, "subset_size": subset, "seed": seed}, "neighbours": 5, **manifold_scores(x, y, k=5)}
 
 # %% ../nbs/14_evaluate.ipynb #evaluate-judged
 def gather_counts(
@@ -145,12 +148,12 @@ def data_record(
     dataset: PairDataset, # made with train=False
     indices: Sequence[int], # which pairs are used
 ) -> dict: # data set, split, size, number of images and a fingerprint of their content
-    "What the real images are. The fingerprint covers all names and file sizes, and the pixels of eight pairs."
+    "What the real images are. The fingerprint covers all names, label maps and sizes of photo files, and the pixels of eight pairs."
     pairs = getattr(dataset.pairs, "pairs", None)
     seen = blake2b(digest_size=8)
     for i in indices:
-        files = (pairs[i].image.stat().st_size, pairs[i].label.stat().st_size) if pairs else ()
-        seen.update(repr((dataset.pairs.name(i), files)).encode())
+        seen.update(dataset.pairs.name(i).encode())
+        if pairs: seen.update(str(pairs[i].image.stat().st_size).encode() + pairs[i].label.read_bytes())
     for k in sorted(set(np.linspace(0, len(indices) - 1, min(8, len(indices)), dtype=int).tolist())):
         item = dataset[indices[k]]
         seen.update(item["image"].numpy().tobytes() + item["label"].numpy().tobytes())
@@ -188,7 +191,10 @@ def write_cached(
 class Clock:
     "Seconds spent in each stage."
 
-    def __init__(self): self.seconds = {}
+    def __init__(self,
+        device: torch.device | str = "cpu", # whose work is timed
+    ):
+        self.device, self.seconds = torch.device(device), {}
 
     @contextmanager
     def __call__(self,
@@ -197,7 +203,7 @@ class Clock:
         "Add the time of a block to a stage."
         start = time.perf_counter()
         yield
-        if torch.cuda.is_available(): torch.cuda.synchronize()
+        if self.device.type == "cuda": torch.cuda.synchronize(self.device)
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 # %% ../nbs/14_evaluate.ipynb #evaluate-pass
@@ -248,7 +254,7 @@ def cache_paths(
     folder: Path, # of the cache
 ) -> list[tuple[Path, dict]]: # a file and what it depends on for each extractor, then for each judge
     "Where the statistics of real images are kept."
-    records = [{"data": record, "features": e.settings, "keep": keep} for e in part.extractors] + [{"data": record, "judge": j.record()} for j in part.judges]
+    records = [{"version": 1, "data": record, "features": e.settings, "keep": keep} for e in part.extractors] + [{"version": 1, "data": record, "judge": j.record()} for j in part.judges]
     return [(folder / f"{'features' if 'features' in r else 'judge'}-{digest(r)}.safetensors", r) for r in records]
 
 # %% ../nbs/14_evaluate.ipynb #evaluate-real-2
@@ -268,9 +274,11 @@ def remember(
     part: Pass, # of the real images, gathered
     paths: list[tuple[Path, dict]], # from `cache_paths`
 ) -> None:
-    "Write a pass into the cache."
+    "Write a pass into the cache; warn where that is not possible."
     tensors = [s.tensors() for s in part.sets] + [{"counts": t.counts} for t in part.tables]
-    for (path, record), t in zip(paths, tensors): write_cached(path, t, record)
+    try:
+        for (path, record), t in zip(paths, tensors): write_cached(path, t, record)
+    except OSError as e: warnings.warn(f"statistics of the real images could not be kept for the next time ({e}); choose another cache folder")
 
 # %% ../nbs/14_evaluate.ipynb #evaluate-check
 def chosen(
@@ -294,8 +302,10 @@ def check_evaluation(
 ) -> None:
     "Refuse what cannot work before anything is computed. Raises `EvaluationError` or `JudgeError`."
     if dataset.train: raise EvaluationError(f"split {dataset.split!r} was opened for training, with random crops and flips; open it with train=False")
-    if not extractors and not judges and samples < 2: raise EvaluationError("nothing to score: give an extractor, a judge, or two samples or more of each label map")
-    if extractors and count < 7: raise EvaluationError(f"{count} images are too few for a distance between sets, it needs 7 or more (and hundreds to mean anything); use a larger split, or leave the distances out")
+    if not extractors and not judges and samples < 2: raise EvaluationError("nothing to score: ask for a distance, a judge, or two samples or more of each label map")
+    for names in ([e.name for e in extractors], [j.name for j in judges]):
+        if twice := [name for name in names if names.count(name) > 1]: raise EvaluationError(f"two results would have the name {twice[0]!r}, and one would be lost; leave one out, or give one of them another name")
+    if extractors and count < 7: raise EvaluationError(f"{count} images are too few for a distance between sets, it needs 7 or more (and hundreds to mean anything); use a larger split, or ask for no distance")
     if samples > 1 and not z_dim: raise EvaluationError("this generator was trained without noise, so all its samples are the same; leave samples at 1")
     for judge in judges: check_judge(judge, dataset.class_set)
 
@@ -360,18 +370,31 @@ def build_record(
     real: Pass, # gathered
     fake: Pass, # gathered
     spread: dict[str, Tensor], # diversity of every label map, by distance
+    far: dict[str, Callable], # these distances
     legacy_fp32: bool, # how the Fréchet distance is computed
     seed: int, # of the noise and of random subsets
+    full: bool, # also kernel distance and the like
 ) -> dict: # distances, judges and diversity
     "The scores as JSON can hold them."
     found = {}
     for e, x, y in zip(fake.extractors, real.sets, fake.sets):
-        found.setdefault("distances", {})[e.name] = {**distances(x, y, e.name, legacy_fp32, seed), "legacy_fp32": legacy_fp32, "features": e.settings}
+        found.setdefault("distances", {})[e.name] = {**distances(x, y, e.name, legacy_fp32, seed, full), "legacy_fp32": legacy_fp32, "features": e.settings}
     for j, x, y in zip(fake.judges, real.tables, fake.tables):
         scores = {"generated": label_scores(y, j.classes), "real": label_scores(x, j.classes)}
         found.setdefault("judges", {})[j.name] = {"share_of_real_miou": ratio(scores["generated"]["miou"], scores["real"]["miou"]), **scores, "judge": j.record()}
-    if spread: found["diversity"] = {name: {"mean": v.mean().item(), "std": v.std().item() if len(v) > 1 else 0.0} for name, v in spread.items()}
+    for name, v in spread.items():
+        std = v.std().item() if len(v) > 1 else 0.0
+        found.setdefault("diversity", {})[name] = {"mean": v.mean().item(), "std": std, "distance": getattr(far[name], "settings", {"name": name})}
     return found
+
+# %% ../nbs/14_evaluate.ipynb #evaluate-machine
+def machine(
+    device: torch.device | str, # where everything was computed
+) -> dict: # device, precision flags and versions, as JSON can hold them
+    "What else could move a number in its last digits."
+    on_gpu = torch.device(device).type == "cuda"
+    flags = {"gpu": torch.cuda.get_device_name(device), "tf32_matmul": torch.backends.cuda.matmul.allow_tf32, "tf32_convolutions": torch.backends.cudnn.allow_tf32} if on_gpu else {}
+    return {"device": str(device), **flags, **{name: version(name) for name in ("dpgan", "torch", "torchvision", "numpy", "accelerate")}}
 
 # %% ../nbs/14_evaluate.ipynb #evaluate-evaluate
 @torch.no_grad()
@@ -395,7 +418,7 @@ def evaluate(
     indices = chosen(dataset, images)
     check_evaluation(dataset, len(indices), extractors, judges, samples, G.z_dim)
     keep = full or legacy_fp32 or any(len(indices) <= e.num_features for e in extractors)
-    clock, far = Clock(), {"pixels": pixel_distance, **(distance or {})} if samples > 1 else {}
+    clock, far = Clock(device), {"pixels": pixel_distance, **(distance or {})} if samples > 1 else {}
     real, fake = (Pass(extractors, judges, keep, clock) for _ in range(2))
     paths = cache_paths(real, record := data_record(dataset, indices), keep, cache_folder(cache))
     known = all(gather_object([recall(real, paths)]))
@@ -404,11 +427,11 @@ def evaluate(
     with clock("statistics"):
         fake.gather()
         if not known: real.gather()
+        spread = {name: torch.cat([part[name] for part in parts]) for parts in [gather_object([spread])] for name in far}
+        scores = build_record(real, fake, spread, far, legacy_fp32, seed, full)
         if not known and shares()[0] == 0: remember(real, paths)
-        spread = {name: torch.cat([part[name] for part in gather_object([spread])]) for name in far}
-        scores = build_record(real, fake, spread, legacy_fp32, seed)
     generator = {"weights": weights_digest(G), "seed": seed, "samples": samples, "z_dim": G.z_dim}
-    setup = {"device": str(device), "processes": shares()[1], "batch_size": batch_size, **{name: version(name) for name in ("dpgan", "torch", "torchvision", "numpy")}}
+    setup = {"processes": shares()[1], "batch_size": batch_size, **machine(device)}
     return {**scores, "data": record, "generator": generator, "setup": setup, "real_from_cache": known, "seconds": {k: round(v, 3) for k, v in clock.seconds.items()}}
 
 # %% ../nbs/14_evaluate.ipynb #evaluate-summary
@@ -425,7 +448,7 @@ def summary(
     for name, scores in result.get("judges", {}).items():
         percent = {which: {k: f"{100 * scores[which][k]:.1f}" for k in ("miou", "pixel_accuracy")} for which in ("generated", "real")}
         share = scores["share_of_real_miou"]
-        lines.append(f"mIoU by {name}: {percent['generated']['miou']} % of generated images, {percent['real']['miou']} % of real ones" + (f" ({100 * share:.0f} % of that)" if share is not None else "")
+        lines.append(f"mIoU by {name}: {percent['generated']['miou']} % of generated images, {percent['real']['miou']} % of real ones" + (f" ({100 * share:.0f} % of that)" if share is not None and scores["real"]["miou"] > 0.05 else "")
                      + f"; pixel accuracy {percent['generated']['pixel_accuracy']} % and {percent['real']['pixel_accuracy']} %")
     lines += [f"diversity of samples, {name}: {v['mean']:.4g} +- {v['std']:.2g}" for name, v in result.get("diversity", {}).items()]
     return "\n".join(lines)
@@ -463,8 +486,9 @@ class KeepBest(Callback):
         self.path = trainer.out / "scores.jsonl"
         if trainer.process.is_main_process: drop_after(self.path, trainer.step)
         trainer.process.wait_for_everyone()
-        values = [json.loads(line)[self.name] for line in self.path.read_text().splitlines()] if self.path.exists() else []
-        self.best = min(values, key=self.cost) if values else None
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        kept = read_record(trainer.out / "best" / "state.json")["step"] if (trainer.out / "best" / "state.json").is_file() else None
+        self.best = next((line[self.name] for line in lines if line["step"] == kept and line["images"] == count and self.name in line), None)
 
     def cost(self,
         value: float, # a score
@@ -484,11 +508,11 @@ class KeepBest(Callback):
         found = evaluate(trainer.sampler(), self.dataset, *parts, seed=trainer.config.train.seed, images=trainer.config.train.evaluate_images,
                          batch_size=self.batch_size, full=False, cache=self.cache, device=trainer.device)
         scores = {name: d[name] for name, d in found.get("distances", {}).items()} | {"mIoU": j["generated"]["miou"] for j in found.get("judges", {}).values()}
+        if trainer.process.is_main_process:
+            trainer.out.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as f: f.write(json.dumps({"step": trainer.step, "images": found["data"]["images"], **scores}) + "\n")
         if self.best is None or self.cost(scores[self.name]) < self.cost(self.best):
             self.best = scores[self.name]
             trainer.save(trainer.out / "best")
-        if trainer.process.is_main_process:
-            trainer.out.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as f: f.write(json.dumps({"step": trainer.step, **scores}) + "\n")
         for c in trainer.callbacks: c.on_scores(trainer, scores)
         return scores

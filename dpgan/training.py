@@ -207,7 +207,7 @@ def d_step(
 
 # %% ../nbs/12_training.ipynb #training-process
 def this_process() -> PartialState: # rank, number of processes, device
-    "This process among those that `accelerate launch` started (NCCL on GPUs, gloo on CPUs), or alone."
+    "This process among those that `accelerate launch` (GPUs, NCCL) or `torchrun` (CPUs, gloo) started, or alone."
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     return PartialState(cpu=several and not torch.cuda.is_available())
 

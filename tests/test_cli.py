@@ -182,7 +182,23 @@ def test_evaluate_writes_scores_and_every_choice(trained, tmp_path, capsys):
     b = json.loads((tmp_path / "b.json").read_text())
     assert "judges" not in b and b["distances"]["FD-scenes"]["FD-scenes"] == pytest.approx(a["distances"]["FD-scenes"]["FD-scenes"], rel=1e-3)
     assert run("evaluate", "--checkpoint", trained, "--images", 12, "--cache", tmp_path / "cache") == 0
+    assert run("evaluate", "--checkpoint", trained, "--images", 12, "--cache", tmp_path / "cache", "--split", "test", "--judge", "scenes@64x128", "--features", "FD-scenes") == 0
     assert (trained / "evaluation.json").is_file(), "beside the checkpoint by default"
+    other = json.loads((trained / "evaluation-test.json").read_text())
+    assert list(other["judges"]) == ["scenes@64x128"] and other["data"]["split"] == "test" and other["checkpoint"].endswith("step_00000002")
+
+
+def test_evaluate_in_two_processes(trained, tmp_path):
+    "torchrun on the command itself: two real processes, the same scores, one file."
+    for count, name in ((2, "two"), (1, "one")):
+        words = ["--checkpoint", trained, "--images", 11, "--out", tmp_path / f"{name}.json", "--cache", tmp_path / name, "--batch", 3]
+        done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m", "dpgan.cli", "evaluate", *map(str, words)],
+                              capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}, timeout=300)
+        assert done.returncode == 0, done.stderr
+    two, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("two", "one"))
+    assert (two["setup"]["processes"], one["setup"]["processes"]) == (2, 1)
+    assert two["distances"]["FD-scenes"]["FD-scenes"] == pytest.approx(one["distances"]["FD-scenes"]["FD-scenes"], rel=1e-4)
+    assert two["judges"]["scenes"]["generated"]["miou"] == pytest.approx(one["judges"]["scenes"]["generated"]["miou"], abs=1e-6)
 
 
 def test_a_judge_of_one_s_own(trained, scenes, tmp_path, capsys):
@@ -204,11 +220,12 @@ def test_a_judge_of_one_s_own(trained, scenes, tmp_path, capsys):
     (["--features", "fjd"], 2, "neither one of"), (["--judge", "scene"], 2, "did you mean 'scenes'"), (["--weights", "fit=x"], 2, "did you mean 'fid'"), (["--weights", "fid"], 2, "NAME=FILE"),
     (["--features", "fid", "--weights", "fid=nowhere.pth"], 1, "--weights fid=FILE"), (["--judge", "drn-d-105"], 1, "--weights drn-d-105=FILE"),
     (["--judge", "upernet101", "--weights", "upernet101-encoder=nowhere.pth"], 1, "nowhere.pth"), (["--images", "3"], 1, "too few"), (["--images", "501"], 1, "choose 1 to 500"),
-    (["--split", "vla"], 1, "did you mean 'val'"), (["--judge-size", "256"], 2, "HEIGHTxWIDTH"), (["--lpips"], 2, "--samples 2"), (["--features", "none", "--judge", "none"], 1, "nothing to score"),
+    (["--split", "vla"], 1, "did you mean 'val'"), (["--judge", "scenes@256"], 2, "HEIGHTxWIDTH"), (["--judge", "scenes@100x100"], 2, "divisible by 16"), (["--judge", "scenes", "--judge", "scenes"], 1, "two results"),
+    (["--weights", "drn-d-105=x.pth"], 2, "would not be used"), (["--weights", "fid=nowhere.pth"], 1, "nowhere.pth"), (["--out", "."], 2, "is a folder"), (["--device", "mps"], 2, "use cpu or cuda"), (["--lpips"], 2, "--samples 2"), (["--features", "none", "--judge", "none"], 1, "nothing to score"),
     (["--judge", "hf:nowhere/at-all"], 1, "nowhere/at-all")])
 def test_evaluate_refuses(trained, tmp_path, monkeypatch, capsys, args, code, words):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert run("evaluate", "--checkpoint", trained, "--out", tmp_path / "e.json", "--cache", tmp_path / "cache", *args) == code
+    assert run("evaluate", "--checkpoint", trained, *([] if "--out" in args else ["--out", tmp_path / "e.json"]), "--cache", tmp_path / "cache", *args) == code
     err = capsys.readouterr().err
     assert words in err and "Traceback" not in err and not (tmp_path / "e.json").exists()
 
@@ -222,7 +239,12 @@ def test_evaluate_needs_the_data_that_the_checkpoint_knows(trained, scenes, tmp_
     record = json.loads((other / "classes.json").read_text())
     record["classes"][3]["name"] = "house"
     (other / "classes.json").write_text(json.dumps(record))
-    assert run("evaluate", "--checkpoint", tmp_path / "run", "--data", other, "--judge", "none") == 1 and "trained on" in capsys.readouterr().err
+    assert run("evaluate", "--checkpoint", tmp_path / "run", "--data", other, "--judge", "none") == 1 and "'house'" in capsys.readouterr().err
+    record["classes"][3].update(name="building", color=[1, 2, 3])
+    (other / "classes.json").write_text(json.dumps(record))
+    assert run("evaluate", "--checkpoint", tmp_path / "run", "--data", other, "--judge", "none", "--features", "scenes") == 1 and "too few" in capsys.readouterr().err, "colours do not matter"
+    shutil.rmtree(other / "val" / "labels")
+    assert run("evaluate", "--checkpoint", tmp_path / "run", "--data", other, "--judge", "none", "--features", "scenes") == 1 and "its label maps are not" in capsys.readouterr().err
 
 
 def test_training_keeps_the_best(tmp_path, capsys):

@@ -2,9 +2,10 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -85,16 +86,15 @@ if len(sys.argv) > 2: torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_give_the_number_of_one(tmp_path, capfd):
+def test_two_processes_give_the_number_of_one(tmp_path):
     "Uneven shares (11 and 10 images), with features kept and with moments alone, first without and then with a cache."
     two = launch_two(TWO_PROCESSES, tmp_path / "two", "several")
-    import subprocess, sys
     one = subprocess.run([sys.executable, "-c", TWO_PROCESSES, str(tmp_path / "one")], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     one = json.loads(one.stdout.splitlines()[-1])
     for a, b in zip(one, two):
         assert b["setup"]["processes"] == 2 and a["setup"]["processes"] == 1
         assert fd(a) == pytest.approx(fd(b), rel=1e-4) and miou(a) == pytest.approx(miou(b), abs=1e-6) and miou(a, "real") == pytest.approx(miou(b, "real"), abs=1e-6)
-        assert a["diversity"]["pixels"] == pytest.approx(b["diversity"]["pixels"], rel=1e-5)
+        assert a["diversity"]["pixels"]["mean"] == pytest.approx(b["diversity"]["pixels"]["mean"], rel=1e-5)
     assert one[0]["distances"]["FD-scenes"]["kernel"] == pytest.approx(two[0]["distances"]["FD-scenes"]["kernel"], rel=1e-3)
     assert [r["real_from_cache"] for r in two] == [False, True, True]
 
@@ -122,7 +122,7 @@ def test_scores_get_worse_as_images_do(val, judge, extractor, tmp_path_factory, 
 def test_score_falls_in_training_and_the_best_is_kept(val, judge, extractor, tmp_path):
     "On drawn scenes, with real networks; then the run goes on from a checkpoint, and the best score is remembered."
     settings = {"steps": 24, "evaluate_every": 12, "evaluate_images": 24, "checkpoint_every": 12, "generator.base_channels": 8, "discriminator.base_channels": 8, "batch_size": 4,
-                "optim.ema_decay": 0.9, "data.width": 128}
+                "optim.ema_decay": 0.9}
     keep = KeepBest(val, extractor, judge, cache=tmp_path / "cache")
     trainer = tiny_trainer(tmp_path / "run", [keep], **settings)
     keep.on_start(trainer)
@@ -136,6 +136,26 @@ def test_score_falls_in_training_and_the_best_is_kept(val, judge, extractor, tmp
     again.load(tmp_path / "run" / "best")
     other.on_start(again)
     assert other.best == min(line["FD-scenes"] for line in lines if line["step"] <= best["step"])
+
+
+def test_best_is_forgotten_with_its_line(val, extractor, judge, tmp_path):
+    "A ruler that changed, another number of images, or a best checkpoint of a discarded future: nothing to beat, and no crash."
+    settings = {"steps": 2, "evaluate_every": 1, "evaluate_images": 8, "checkpoint_every": 1}
+    keep = lambda **kw: KeepBest(val64(), cache=tmp_path / "cache", **kw)
+    tiny_trainer(tmp_path / "run", [keep(extractor=extractor)], **settings).fit()
+    step = json.loads((tmp_path / "run" / "best" / "state.json").read_text())["step"]
+    text = (tmp_path / "run" / "scores.jsonl").read_text()
+
+    def remembered(callback, at, **more):
+        (tmp_path / "run" / "scores.jsonl").write_text(text)
+        trainer = tiny_trainer(tmp_path / "run", [callback], **{**settings, **more})
+        trainer.step = at
+        callback.on_start(trainer)
+        return callback.best
+    assert remembered(keep(extractor=extractor), 2) == min(json.loads(line)["FD-scenes"] for line in text.splitlines())
+    assert remembered(keep(extractor=extractor), 2, evaluate_images=9) is None
+    assert remembered(keep(judge=judge), 2) is None, "an mIoU was never written"
+    assert remembered(keep(extractor=extractor), step - 1) is None and "FD-scenes" not in (tmp_path / "run" / "scores.jsonl").read_text().splitlines()[step - 1:]
 
 
 def test_scoring_does_not_disturb_the_run(val, extractor, tmp_path):
@@ -190,6 +210,12 @@ def test_cache_key_covers_everything(val, judge, extractor, tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "half-written files stay behind"
 
 
+def test_a_cache_that_cannot_be_written_is_no_end(val, extractor, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.warns(UserWarning, match="could not be kept"): result = evaluate(Copier(val), val, [extractor], images=12, cache=tmp_path / "file")
+    assert fd(result) < 1e-4
+
+
 def test_data_record_notices_other_content(test_data, tmp_path):
     "A photo that was replaced changes the fingerprint; a folder that was moved does not."
     shutil.copytree(test_data / "camvid_tiny_256x192", tmp_path / "a")
@@ -200,6 +226,11 @@ def test_data_record_notices_other_content(test_data, tmp_path):
     photos = sorted((tmp_path / "a" / "val" / "images").iterdir())
     shutil.copy(photos[0], photos[5])
     assert record(tmp_path / "a")["content"] != here["content"]
+    shutil.copy(test_data / "camvid_tiny_256x192" / "val" / "images" / photos[5].name, photos[5])
+    label = sorted((tmp_path / "a" / "val" / "labels").iterdir())[6]
+    assert record(tmp_path / "a") == here
+    label.write_bytes(label.read_bytes()[:-1] + b"x")
+    assert record(tmp_path / "a")["content"] != here["content"], "any label map counts"
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
 
 
@@ -244,6 +275,7 @@ class Broken(Copier):
 @pytest.mark.parametrize("G, more, error, words", [
     (Copier, dict(images=3), EvaluationError, "too few"), (Copier, dict(images=501), EvaluationError, "choose 1 to 500"), (Copier, dict(extractors=[]), EvaluationError, "nothing to score"),
     (lambda d: Copier(d, z_dim=0), dict(samples=2), EvaluationError, "without noise"), (Broken, {}, EvaluationError, "scene-10000 holds NaN"),
+    (Copier, dict(judges=[scenes_judge(), scenes_judge()]), EvaluationError, "two results"),
     (Copier, dict(judges=[Judge("tiny", nn.Identity(), ["a", "b"], [0, 1])]), JudgeError, "tiny")])
 def test_refused(val, extractor, tmp_path, G, more, error, words):
     with pytest.raises(error, match=words): evaluate(G(val), val, **{"extractors": [extractor], "images": 12, "cache": tmp_path, **more})
