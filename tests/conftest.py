@@ -33,7 +33,8 @@ def test_data() -> Path:
 
 def torch_state() -> dict:
     "What a test may not change for the next one."
-    return dict(dtype=torch.get_default_dtype(), grad=torch.is_grad_enabled(), threads=torch.get_num_threads(), device=torch.get_default_device(),
+    device = getattr(torch, "get_default_device", lambda: None)()   # torch 2.3 and later
+    return dict(dtype=torch.get_default_dtype(), grad=torch.is_grad_enabled(), threads=torch.get_num_threads(), device=device,
                 deterministic=torch.are_deterministic_algorithms_enabled())
 
 
