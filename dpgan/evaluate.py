@@ -24,7 +24,7 @@ import torch.distributed as dist
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Subset
 from .checkpoint import read_record, write_text
 from .data import PairDataset, evaluation_loader, to_float
