@@ -609,6 +609,7 @@ d = { 'settings': { 'branch': 'main',
                                 'dpgan.training.g_step': ('training.html#g_step', 'dpgan/training.py'),
                                 'dpgan.training.generator_terms': ('training.html#generator_terms', 'dpgan/training.py'),
                                 'dpgan.training.json_step': ('training.html#json_step', 'dpgan/training.py'),
+                                'dpgan.training.lr_factor': ('training.html#lr_factor', 'dpgan/training.py'),
                                 'dpgan.training.real_weights': ('training.html#real_weights', 'dpgan/training.py'),
                                 'dpgan.training.this_process': ('training.html#this_process', 'dpgan/training.py'),
                                 'dpgan.training.weighted_sum': ('training.html#weighted_sum', 'dpgan/training.py')}}}

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TrainingError', 'build_networks', 'frozen', 'full_precision', 'real_weights', 'weighted_sum', 'generator_terms',
            'discriminator_terms', 'average_gradients', 'Update', 'g_step', 'd_step', 'this_process', 'Callback', 'Run',
-           'Stepping', 'Sampling', 'Resuming', 'Trainer', 'ProgressBar', 'json_step', 'drop_after', 'MetricsLog',
-           'TensorBoard', 'SampleGrid', 'Checkpoints']
+           'lr_factor', 'Stepping', 'Sampling', 'Resuming', 'Trainer', 'ProgressBar', 'json_step', 'drop_after',
+           'MetricsLog', 'TensorBoard', 'SampleGrid', 'Checkpoints']
 
 # %% ../nbs/12_training.ipynb #training-imports
 import json
@@ -156,7 +156,7 @@ class Update:
         precision: str = "off", # bf16, fp16 (with a gradient scaler) or off
     ):
         self.params = list(net.parameters())
-        self.optimizer = torch.optim.Adam(self.params, lr=lr, betas=betas)
+        self.lr, self.optimizer = lr, torch.optim.Adam(self.params, lr=lr, betas=betas)
         device = self.params[0].device.type
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self.autocast = lambda: torch.autocast(device, dtype) if dtype else nullcontext()
@@ -258,7 +258,8 @@ class Run:
         self.device = self.process.device
         self.config, self.dataset, self.out, self.callbacks = config, dataset, Path(out), list(callbacks)
         self.vgg = vgg.to(self.device) if config.loss.lambda_vgg else None
-        self.G, self.D = (net.to(self.device).train() for net in build_networks(config))
+        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+        self.G, self.D = (net.to(self.device, memory_format=layout).train() for net in build_networks(config))
         optim, precision = config.optim, config.train.precision
         self.ema = EMA(self.G, optim.ema_decay, optim.ema_warmup)
         betas = (optim.beta1, optim.beta2)
@@ -283,6 +284,15 @@ class Run:
         "Passes through the training split so far."
         return self.step * self.images_per_step / len(self.dataset)
 
+# %% ../nbs/12_training.ipynb #training-lr
+def lr_factor(
+    step: int, # iterations done
+    total: int, # iterations of the whole run
+    share: float, # last part of the run in which the rate falls, in [0, 1]; 0: never
+) -> float: # in [0, 1]
+    "What a learning rate is multiplied by: 1, then a straight line to 0 over the last part of the run."
+    return min(1.0, max(0, total - step) / (share * total)) if share else 1.0
+
 # %% ../nbs/12_training.ipynb #training-stepping
 class Stepping(Run):
     "A run that can do one iteration."
@@ -303,6 +313,8 @@ class Stepping(Run):
         batches: list[dict[str, Tensor]], # image (B, 3, H, W) in [-1, 1] and label (B, H, W), on the device
     ) -> dict[str, Tensor]: # loss_g/... and loss_d/...
         "One iteration: G step, D step, average."
+        factor = lr_factor(self.step, self.total_steps, self.config.optim.decay_share)
+        for update in (self.update_g, self.update_d): update.optimizer.param_groups[0]["lr"] = update.lr * factor
         terms_g = g_step(self.G, self.D, self.update_g, batches, self.noise, self.config, self.vgg)
         terms_d = d_step(self.G, self.D, self.update_d, batches, self.noise, self.masks, self.config)
         self.ema.update(self.G)
