@@ -13,6 +13,7 @@ if not ini.read(HERE / "settings.ini", encoding="utf-8"): raise SystemExit(f"{HE
 cfg = ini["DEFAULT"]
 readme = HERE / "README.md"
 name = cfg["lib_name"]
+extras = {group: cfg[f"{group}_requirements"].split() for group in ("evaluate", "explore")}
 
 setup(
     name=name,
@@ -32,11 +33,11 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
-    packages=find_namespace_packages(include=[name, f"{name}.*"], exclude=["*.__pycache__"]),  # dpgan.weights holds files only
+    packages=find_namespace_packages(include=[name, f"{name}.*"], exclude=["*.__pycache__"]),  # dpgan.weights and dpgan.static hold files only
     include_package_data=True,  # what MANIFEST.in names inside the package
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"evaluate": cfg["evaluate_requirements"].split(), "dev": cfg["evaluate_requirements"].split() + cfg["dev_requirements"].split()},
+    extras_require={**extras, "dev": [r for group in extras.values() for r in group] + cfg["dev_requirements"].split()},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )

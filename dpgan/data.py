@@ -11,6 +11,7 @@ __all__ = ['LAYOUTS', 'SCENES', 'Layout', 'existing_splits', 'split_folders', 'P
 # %% ../nbs/03_data.ipynb #data-imports
 import itertools
 import os
+import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -468,9 +469,14 @@ class StepSampler(Sampler):
         return epoch, int(epoch_order(self.seed, epoch, self.n)[place])
 
 # %% ../nbs/03_data.ipynb #data-loaders
+def _leave_stopping_to_the_parent(worker):
+    "A reading process does not answer SIGTERM."
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _loader(dataset, workers, **kw):
     "A loader that draws nothing from torch's global random state."
-    return DataLoader(dataset, num_workers=workers, pin_memory=torch.cuda.is_available(), generator=torch.Generator(), **kw)
+    return DataLoader(dataset, num_workers=workers, pin_memory=torch.cuda.is_available(), generator=torch.Generator(), worker_init_fn=_leave_stopping_to_the_parent, **kw)
 
 # %% ../nbs/03_data.ipynb #data-training-loader
 def training_loader(

@@ -101,7 +101,7 @@ def test_version_is_written_once(settings):
 # ---- the development environment
 
 def test_constraints_agree_with_settings(settings, pins):
-    for line in " ".join(settings[k] for k in ("requirements", "evaluate_requirements", "dev_requirements")).split():
+    for line in " ".join(settings[k] for k in ("requirements", "evaluate_requirements", "explore_requirements", "dev_requirements")).split():
         r = Requirement(line)
         if r.name in ("setuptools", "wheel"): continue
         pin = pins.get(canonicalize_name(r.name))
@@ -223,14 +223,15 @@ def test_a_module_without_notebook_is_noticed(project):
     assert (project / "build" / "before-export" / "dpgan" / "stray.py").exists()
 
 
-def test_the_weights_are_left_alone(project):
-    (project / "dpgan" / "weights").mkdir()
-    (project / "dpgan" / "weights" / "judge.safetensors").write_bytes(b"kept")
+@pytest.mark.parametrize("folder", ["weights", "static"])
+def test_files_that_no_notebook_exports_are_left_alone(project, folder):
+    (project / "dpgan" / folder).mkdir()
+    (project / "dpgan" / folder / "file.bin").write_bytes(b"kept")
     (project / "dpgan" / "stray").mkdir()
     (project / "dpgan" / "stray" / "x.py").write_text("x = 1\n")
     done = run_check(project)
-    assert done.returncode == 1 and "dpgan/stray/x.py: no notebook exports it" in done.stdout and "weights" not in done.stdout
-    assert run_check(project).returncode == 0 and (project / "dpgan" / "weights" / "judge.safetensors").read_bytes() == b"kept" and not (project / "dpgan" / "stray").exists()
+    assert done.returncode == 1 and "dpgan/stray/x.py: no notebook exports it" in done.stdout and folder not in done.stdout
+    assert run_check(project).returncode == 0 and (project / "dpgan" / folder / "file.bin").read_bytes() == b"kept" and not (project / "dpgan" / "stray").exists()
 
 
 def test_a_notebook_that_was_not_cleaned_is_noticed(project):

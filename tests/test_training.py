@@ -249,6 +249,17 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert checkpoints(tmp_path / "checkpoints"), err
 
 
+def test_sigterm_to_every_process_saves(tmp_path):
+    "What a scheduler or `timeout` sends reaches the reading process too, which must not die of it before the run is saved."
+    settings = set_arguments(**{"train.steps": 10_000, "train.checkpoint_every": 10_000, "train.sample_every": 10_000, "data.workers": 1})
+    process = run_line("train", "--preset", "scenes", "--out", tmp_path, *settings, start_new_session=True)
+    wait_for(lambda: (tmp_path / "metrics.jsonl").exists() and metrics(tmp_path), process)
+    os.killpg(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "--resume" in err, err
+    assert checkpoints(tmp_path / "checkpoints"), err
+
+
 def launch_two(script, *args):
     "Run a script in two real processes that talk over loopback; returns what rank 0 printed as JSON."
     with socket.socket() as s:

@@ -1,6 +1,6 @@
 """Is dpgan/ exactly what the notebooks export, and are the notebooks clean?
 
-Empties dpgan/ (all but dpgan/weights/, which no notebook exports), exports and cleans, and compares every file with what was there before. Where
+Empties dpgan/ (all but dpgan/weights/ and dpgan/static/, which no notebook exports), exports and cleans, and compares every file with what was there before. Where
 something differs, the new files stay (they are right) and the old ones are kept in build/before-export/. With CI=true, git has to agree as well.
 """
 import difflib
@@ -12,12 +12,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build" / "before-export"
-WEIGHTS = ROOT / "dpgan" / "weights"
+SPARED = [ROOT / "dpgan" / name for name in ("weights", "static")]
 
 
 def snapshot() -> dict[str, bytes]:
     "The content of every exported module and every notebook, by path."
-    package = [p for p in (ROOT / "dpgan").rglob("*") if p.is_file() and "__pycache__" not in p.parts and WEIGHTS not in p.parents]
+    package = [p for p in (ROOT / "dpgan").rglob("*") if p.is_file() and "__pycache__" not in p.parts and not set(SPARED) & set(p.parents)]
     notebooks = [p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
     return {str(p.relative_to(ROOT)): p.read_bytes() for p in sorted(package + notebooks)}
 
@@ -36,9 +36,9 @@ def run(tool: str) -> None:
 
 
 def export_afresh(before: dict[str, bytes]) -> dict[str, bytes]:
-    "Empty dpgan/ of all but the weights, export, clean; put dpgan/ back where the export fails."
+    "Empty dpgan/ of all that notebooks export, export, clean; put dpgan/ back where the export fails."
     for entry in (ROOT / "dpgan").glob("*"):
-        if entry == WEIGHTS: continue
+        if entry in SPARED: continue
         if entry.is_dir() and not entry.is_symlink(): shutil.rmtree(entry)
         else: entry.unlink()
     try:
