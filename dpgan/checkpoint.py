@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['RENAMES_G', 'RENAMES_D', 'RENAMES_SPECTRAL', 'CheckpointError', 'flatten_optimizer', 'restore_optimizer',
            'random_state', 'restore_random_state', 'sync_to_disk', 'write_text', 'write_folder', 'checkpoints',
-           'find_checkpoint', 'read_tensors', 'read_record', 'load_weights', 'load_generator', 'rename_keys',
-           'convert_released_generator', 'convert_released_discriminator', 'read_released']
+           'find_checkpoint', 'read_tensors', 'read_record', 'load_weights', 'load_generator', 'save_pretrained',
+           'shipped_generators', 'pretrained_file', 'load_pretrained', 'rename_keys', 'convert_released_generator',
+           'convert_released_discriminator', 'read_released']
 
 # %% ../nbs/11_checkpoint.ipynb #checkpoint-imports
 import json
@@ -14,13 +15,14 @@ import os
 import random
 import re
 import shutil
+from importlib import resources
 from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from .config import Config, from_dict
+from .config import Config, from_dict, nearest, to_dict
 from .generator import Generator
 from .labels import ClassSet
 
@@ -177,6 +179,53 @@ def load_generator(
     load_weights(G, read_tensors(path / "ema.safetensors"), f"{path}/ema.safetensors")
     statistics = path / "ema_bn.safetensors"  # weights imported from elsewhere have none: their own are final
     if statistics.is_file(): load_weights(G, read_tensors(statistics), str(statistics), partial=True)
+    return G.to(device).eval(), config, classes
+
+# %% ../nbs/11_checkpoint.ipynb #checkpoint-save-pretrained
+def save_pretrained(
+    file: str | Path, # NAME_generator.safetensors; NAME_generator.json is written beside it
+    G: Generator, # as `load_generator` gives it
+    config: Config, # it was trained with
+    class_set: ClassSet, # of its label maps
+    **about, # what JSON can hold: command, seed, steps, scores
+) -> None:
+    "Write a generator as one small file: parameters in half precision, statistics as they are."
+    file, halved = Path(file), {name for name, _ in G.named_parameters()}
+    tensors = {k: (t.half() if k in halved else t).contiguous().cpu() for k, t in G.state_dict().items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    save_file(tensors, partial)
+    sync_to_disk(partial)
+    partial.replace(file)
+    write_text(file.with_suffix(".json"), json.dumps({"config": to_dict(config), "classes": class_set.to_dict(), **about}, indent=1))
+
+# %% ../nbs/11_checkpoint.ipynb #checkpoint-load-pretrained
+def shipped_generators() -> dict[str, Path]: # names to files
+    "The generators inside the package."
+    folder = Path(str(resources.files("dpgan"))) / "weights"
+    return {f.name.removesuffix("_generator.safetensors"): f for f in sorted(folder.glob("*_generator.safetensors"))}
+
+
+def pretrained_file(
+    name: str | Path = "scenes", # a generator inside the package, or a file that `save_pretrained` wrote
+) -> Path: # its tensors; its record has the suffix .json
+    "Where a small generator is. Raises `CheckpointError` naming what there is."
+    if Path(name).suffix == ".safetensors": return Path(name)
+    shipped = shipped_generators()
+    if str(name) not in shipped: raise CheckpointError(f"no generator {str(name)!r} comes with this package; there is {', '.join(shipped) or 'none'}{nearest(name, shipped)}")
+    return shipped[str(name)]
+
+
+def load_pretrained(
+    name: str | Path = "scenes", # a generator inside the package, or a file that `save_pretrained` wrote
+    device: str | torch.device = "cpu", # where to
+) -> tuple[Generator, Config, ClassSet]: # the generator in evaluation mode, its configuration and its classes
+    "A trained generator without training, download or network. Raises `CheckpointError` where there is none or it is not whole."
+    file = pretrained_file(name)
+    record = read_record(file.with_suffix(".json"))
+    config, classes = from_dict(record["config"]), ClassSet.from_dict(record["classes"])
+    G = Generator(config.data.num_classes, **vars(config.generator))
+    load_weights(G, read_tensors(file), str(file))
     return G.to(device).eval(), config, classes
 
 # %% ../nbs/11_checkpoint.ipynb #checkpoint-rules

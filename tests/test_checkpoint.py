@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dpgan import checkpoint as cp
+from dpgan.checkpoint import CheckpointError, load_pretrained, pretrained_file, save_pretrained
+from dpgan.config import preset
+from dpgan.data import SCENES
 from dpgan.generator import Generator
+from dpgan.scenes import draw_scene
 
 
 def small_net(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
@@ -144,3 +148,39 @@ def test_files_that_carry_code_are_refused(tmp_path, capsys):
     torch.save({"w": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(cp.CheckpointError, match="cannot be read"): cp.read_released(tmp_path / "evil.pth")
     assert "ran" not in capsys.readouterr().out
+
+
+# ---- small generators
+
+def test_a_pretrained_file_keeps_statistics_whole(tmp_path):
+    config = preset("scenes", **{"generator.base_channels": 4, "generator.pyramid_channels": 8, "generator.init_gain": 1.0})
+    G = Generator(15, **vars(config.generator)).eval()
+    G.pyramid.stages[0][1].running_var.fill_(1e6)  # half precision ends at 65,504
+    save_pretrained(tmp_path / "more" / "x_generator.safetensors", G, config, SCENES, steps=3)
+    again, same, classes = load_pretrained(tmp_path / "more" / "x_generator.safetensors")
+    assert same == config and classes == SCENES and not again.training and again.pyramid.stages[0][1].running_var[0] == 1e6
+    for name, p in again.named_parameters(): assert p.dtype == torch.float32 and torch.allclose(p, G.state_dict()[name], rtol=1e-3, atol=1e-7), name
+    assert sorted(p.name for p in (tmp_path / "more").iterdir()) == ["x_generator.json", "x_generator.safetensors"]
+
+
+def test_pretrained_errors(tmp_path):
+    with pytest.raises(CheckpointError, match="did you mean 'scenes'"): load_pretrained("scene")
+    with pytest.raises(CheckpointError, match="is missing"): load_pretrained(tmp_path / "no_generator.safetensors")
+    (tmp_path / "bad_generator.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "bad_generator.json").write_text(pretrained_file("scenes").with_suffix(".json").read_text())
+    with pytest.raises(CheckpointError, match="damaged"): load_pretrained(tmp_path / "bad_generator.safetensors")
+
+
+def test_the_shipped_generator_is_small_and_says_what_it_is():
+    file = pretrained_file("scenes")
+    record = json.loads(file.with_suffix(".json").read_text())
+    assert file.stat().st_size <= 10e6 and record["training"]["command"].startswith("dpgan train --preset scenes")
+    assert {"seed", "steps", "images"} <= record["training"].keys() and 0 < record["scores"]["miou"] < record["scores"]["real_miou"] < 1
+
+
+def test_the_shipped_generator_follows_label_map_and_noise():
+    G, config, classes = load_pretrained()
+    label = torch.from_numpy(draw_scene(10_000, 1)[1]).long()[None]
+    one, two = (G.sample(label, seed=s) for s in (0, 1))
+    assert one.shape == (1, 3, 64, 128) and torch.equal(one, G.sample(label, seed=0)) and (one - two).abs().mean() > 0.02
+    assert (G.sample(label.flip(2), seed=0) - one).abs().mean() > 0.05
