@@ -13,7 +13,7 @@ if not ini.read(HERE / "settings.ini", encoding="utf-8"): raise SystemExit(f"{HE
 cfg = ini["DEFAULT"]
 readme = HERE / "README.md"
 name = cfg["lib_name"]
-extras = {group: cfg[f"{group}_requirements"].split() for group in ("evaluate", "explore")}
+extras = {group: cfg[f"{group}_requirements"].split() for group in ("evaluate", "explore", "export")}
 
 setup(
     name=name,

@@ -101,7 +101,7 @@ def test_version_is_written_once(settings):
 # ---- the development environment
 
 def test_constraints_agree_with_settings(settings, pins):
-    for line in " ".join(settings[k] for k in ("requirements", "evaluate_requirements", "explore_requirements", "dev_requirements")).split():
+    for line in " ".join(settings[k] for k in ("requirements", "evaluate_requirements", "explore_requirements", "export_requirements", "dev_requirements")).split():
         r = Requirement(line)
         if r.name in ("setuptools", "wheel"): continue
         pin = pins.get(canonicalize_name(r.name))
