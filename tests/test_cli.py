@@ -2,17 +2,28 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from dpgan.checkpoint import load_pretrained
 from dpgan.cli import main
 from dpgan.config import PRESETS, from_json
+from dpgan.data import SCENES
+from dpgan.editing import ExplorerState, recipe, write_recipe
+from dpgan.features import weights_digest
 from dpgan.generator import Generator
+from dpgan.inference import FastGenerator
+from dpgan.labels import image_to_uint8
+from dpgan.scenes import draw_scene
 from test_checkpoint import released_file
 from tiny import set_arguments
 
@@ -272,3 +283,68 @@ def test_check_data_misses_a_training_split(scenes, tmp_path, capsys):
     small = ["--set", "data.height=64", "--set", "data.width=64"]
     assert run("check-data", "--data", only, *small) == 1 and "no split 'train'" in capsys.readouterr().out
     assert run("check-data", "--data", only, "--split", "val", *small) == 0
+
+
+# ---- the shipped generator, recipes, the explorer
+
+def a_state(size=(64, 128)):
+    "A street in which somebody has painted and resampled."
+    label = draw_scene(10_000, 3, *size)[1]
+    state = ExplorerState.start(SCENES, 8, label, seed=4).select_class("sky").resample_selection(11).select_class("road").interpolate(5, 0.4)
+    return state.paint([[30, 20], [40, 60]], SCENES.names.index("building"), 9)
+
+
+@pytest.mark.parametrize("precision", ["off", "bf16"])
+def test_a_recipe_is_drawn_again_to_the_same_pixels_by_another_process(tmp_path, precision):
+    G, _, _ = load_pretrained("scenes")
+    state, file = a_state(), tmp_path / "street.json"
+    write_recipe(file, recipe(state, name="scenes", digest=weights_digest(G), precision=precision))
+    done = subprocess.run([sys.executable, "-m", "dpgan.cli", "generate", "--recipe", str(file), "--out", str(tmp_path / "again")], capture_output=True, text=True, timeout=120,
+                          cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    assert done.returncode == 0, done.stderr
+    here = image_to_uint8(FastGenerator(G, precision).sample(torch.from_numpy(state.label.astype(int))[None], state.noise.tensor(8)))[0]
+    assert np.array_equal(pixels(tmp_path / "again")["street.png"], here)
+
+
+def test_a_recipe_of_another_generator_is_refused(tmp_path, trained, capsys):
+    write_recipe(tmp_path / "street.json", recipe(a_state(), name="mine", digest="0" * 16))
+    assert run("generate", "--recipe", tmp_path / "street.json", "--out", tmp_path / "x") == 1 and "drawn by mine with weights 0000" in capsys.readouterr().err
+    assert run("generate", "--checkpoint", trained, "--recipe", tmp_path / "street.json", "--out", tmp_path / "x") == 1 and "noise of 8 channels" in capsys.readouterr().err
+    (tmp_path / "bad.json").write_text("{")
+    assert run("generate", "--recipe", tmp_path / "bad.json", "--out", tmp_path / "x") == 1 and "not valid JSON" in capsys.readouterr().err
+    assert run("generate", "--recipe", tmp_path / "none.json", "--out", tmp_path / "x") == 1 and run("generate", "--out", tmp_path / "x") == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_shipped_generator_by_name(tmp_path, scenes, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").mkdir()  # a folder of that name without a checkpoint does not hide it
+    assert run("generate", "--checkpoint", "scenes", "--labels", scenes / "val" / "labels", "--out", tmp_path / "out", "--width", 64) == 0
+    assert len(pixels(tmp_path / "out")) == 3
+    assert run("evaluate", "--checkpoint", "scenes", "--images", 16, "--features", "none", "--cache", tmp_path / "cache") == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["judges"]["scenes"]["share_of_real_miou"] > 0.5
+    assert run("generate", "--checkpoint", "scene", "--labels", scenes, "--out", tmp_path / "out") == 1 and "scenes" in capsys.readouterr().err
+
+
+def test_explore_serves_a_notebook(tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = {**os.environ, "TMPDIR": str(tmp_path), "JUPYTER_TOKEN": "secret"}
+    call = [sys.executable, "-m", "dpgan.cli", "explore", "--no-browser", "--port", str(port), "--seed", "7"]
+    process = subprocess.Popen(call, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        content = None
+        for _ in range(120):
+            time.sleep(0.5)
+            assert process.poll() is None, process.communicate()[0]
+            try: content = urlopen(f"http://127.0.0.1:{port}/api/contents/explore.ipynb?token=secret", timeout=5).read(); break
+            except OSError: pass
+        assert "explore('scenes', seed=7)" in "".join(json.loads(content)["content"]["cells"][1]["source"])
+    finally:
+        if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def test_explore_looks_before_it_starts_anything(tmp_path, capsys):
+    assert run("explore", "--checkpoint", tmp_path / "none") == 1 and "no checkpoint" in capsys.readouterr().err
