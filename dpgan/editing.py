@@ -280,12 +280,12 @@ class History(Snapshot):
 
     def undo(self):
         "Back by one step; the same state where there is none."
-        if not self.past: return self
+        if not self.past: return self._with()
         return replace(self, **self.past[-1], past=self.past[:-1], future=(*self.future, self._snapshot()), before_drag=None)
 
     def redo(self):
         "Forward again by one step; the same state where there is none."
-        if not self.future: return self
+        if not self.future: return self._with()
         return replace(self, **self.future[-1], past=(*self.past, self._snapshot()), future=self.future[:-1], before_drag=None)
 
 # %% ../nbs/14b_editing.ipynb #editing-select
@@ -356,6 +356,11 @@ class Painting(Locking):
     def fill(self, row, col, class_id=None):
         "Give a connected region another class."
         return self._put(region_at(self.label, row, col), self.brush_class if class_id is None else self.class_id(class_id))
+
+    def fill_selection(self, class_id=None):
+        "Give all selected pixels another class."
+        if not self.selection.any(): raise EditError("nothing is selected; select a region or a class first")
+        return self._put(self.selection, self.brush_class if class_id is None else self.class_id(class_id))
 
 # %% ../nbs/14b_editing.ipynb #editing-sample
 class Sampling(Painting):
@@ -503,7 +508,7 @@ def leak(
             "bands": [{"from": high // 2 + 1, "to": high, **part(high // 2 + 1, high)} for high in edges]}
 
 # %% ../nbs/14b_editing.ipynb #editing-events
-EVENTS = ("select_region", "select_class", "select_all", "select_none", "lock", "unlock", "unlock_all", "set_brush", "paint", "erase", "fill",
+EVENTS = ("select_region", "select_class", "select_all", "select_none", "lock", "unlock", "unlock_all", "set_brush", "paint", "erase", "fill", "fill_selection",
           "resample", "resample_selection", "interpolate", "undo", "redo", "load_label", "blank")
 
 
@@ -634,7 +639,7 @@ def _from_values(values, known, what):
     found, first, inverse, counts = np.unique(values.reshape(-1), return_index=True, return_inverse=True, return_counts=True)
     odd = sorted((i for i, v in enumerate(found) if int(v) not in known), key=lambda i: -counts[i])
     if odd:
-        lines = [f"{what(int(found[i]))}: {counts[i]} pixels, first at row {first[i] // values.shape[1]}, column {first[i] % values.shape[1]}" for i in odd]
+        lines = [f"{what(int(found[i]))}: {counts[i]} pixel{'s' if counts[i] > 1 else ''}, first at row {first[i] // values.shape[1]}, column {first[i] % values.shape[1]}" for i in odd]
         raise EditError(f"{len(odd)} of {len(found)} values mean no class: {_listed(lines)}")
     return np.array([known[int(v)] for v in found])[inverse.reshape(-1)].reshape(values.shape)
 
