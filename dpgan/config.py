@@ -171,6 +171,7 @@ class LossConfig:
     lambda_labelmix: float = setting(10.0, "weight of LabelMix consistency (discriminator); 0 leaves its pass out", low=0.0)
     lambda_vgg: float = setting(0.0, "weight of the VGG19 perceptual loss (generator); 0 leaves it out, the paper's optional value is 10", low=0.0)
     class_balance: bool = setting(True, "weight real classes by inverse frequency")
+    global_balance: bool = setting(False, "count the classes over the batches of all processes; with sync_batch norms, N processes then train as one with a batch N times as large")
     patch_grad: bool = setting(True, "false: the patch hinge is a number without gradient, as in the released code")
 
     def __post_init__(self): check_settings(self)
@@ -202,6 +203,7 @@ class TrainConfig:
     grad_accum: int = setting(1, "batches whose gradients are added up before an optimiser steps", low=1)
     precision: str = setting("off", "mixed precision: bf16, fp16 with a gradient scaler, or off", choices=PRECISIONS)
     channels_last: bool = setting(False, "keep features as height x width x channels in memory: the same numbers to rounding, faster for narrow networks on a CPU")
+    checkpointing: bool = setting(False, "compute the features inside blocks again in the backward pass instead of keeping them: the same numbers, less memory, more time")
     seed: int = setting(0, "seed of the initial weights, the order of the data, augmentation, noise and masks", low=0, high=2**32 - 1)
     log_every: int = setting(50, "iterations between two lines of metrics.jsonl", low=1)
     sample_every: int = setting(1000, "iterations between two sample grids", low=1)

@@ -26,9 +26,9 @@ def fold_conv(
     conv: nn.Conv2d, # under spectral norm or not
 ) -> tuple[Tensor, Tensor]: # weight (out, in, k, k) and bias (out,), float64 on the CPU
     "The weight that a convolution uses in evaluation mode, spectral norm divided out, and its bias."
-    weight, bias = conv.weight.detach().cpu().double(), conv.bias
+    weight, bias = (None if t is None else t.detach().to("cpu", torch.float64, copy=True) for t in (conv.weight, conv.bias))
     if isinstance(conv, SpectralConv2d): weight = spectral_weight(weight, conv.u.cpu().double(), conv.v.cpu().double())
-    return weight, weight.new_zeros(len(weight)) if bias is None else bias.detach().cpu().double()
+    return weight, weight.new_zeros(len(weight)) if bias is None else bias
 
 # %% ../nbs/14a_inference.ipynb #inference-fold-norm
 def fold_norm(
@@ -328,7 +328,7 @@ class PlaneConv(nn.Module):
         if z.dim() == 4: return self.noise(z)
         if not self.quick: return self.noise(z[:, None, None].expand(-1, height, width, -1).contiguous())
         small = self.noise(z[:, None, None].expand(-1, min(height, 3), min(width, 3), -1).contiguous())
-        down, across = (torch.tensor([0, *[1] * (n - 2), min(n, 3) - 1], device=z.device) for n in (height, width))
+        down, across = (torch.tensor([0, *[1] * (n - 2), min(n, 3) - 1][:n], device=z.device) for n in (height, width))
         return small[:, down][:, :, across]
 
 # %% ../nbs/14a_inference.ipynb #inference-stage
@@ -460,15 +460,14 @@ def hearing(
     levels = []
     for stage in G.pyramid.stages: levels.append(x := _listen(x, stage[0].stride[0]))
     x = _listen(noise[:, ::32])
-    for i, block in enumerate(G.blocks):
+    for i in range(len(G.blocks)):
         level, n = levels[6 - i], levels[6 - i].shape[1]
         where = (torch.arange(n, dtype=torch.float64) + 0.5) * levels[6].shape[1] / n - 0.5
         near, far = (levels[6][:, f(where).long().clamp(0, levels[6].shape[1] - 1)] for f in (torch.floor, torch.ceil))
         cond = _listen(torch.stack([level, near, far]).amax(0))
         if i: x = x.repeat_interleave(2, 1)
         y = _listen(torch.maximum(x, cond))
-        y = _listen(torch.maximum(y, cond))
-        x = torch.maximum(y, torch.maximum(x, cond) if block.learned_shortcut else x)
+        x = _listen(torch.maximum(y, cond))  # the shortcut has heard no more than this
     ends = _listen(x)
     return torch.stack([-ends[0], ends[1]]).long()
 

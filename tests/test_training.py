@@ -14,10 +14,11 @@ from PIL import Image
 from torch import nn
 from torchvision.models import vgg19
 
-from dpgan.checkpoint import CheckpointError, checkpoints
+from dpgan.checkpoint import CheckpointError, checkpoints, flatten_optimizer, restore_optimizer
+from dpgan.ema import EMA
 from dpgan.labels import sample_grid
 from dpgan.losses import VGGLoss
-from dpgan.training import (Callback, Checkpoints, MetricsLog, ProgressBar, SampleGrid, TensorBoard, TrainingError, Update, average_gradients, build_networks,
+from dpgan.training import (Callback, Checkpoints, MetricsLog, ProgressBar, SampleGrid, TensorBoard, TrainingError, Update, adam, average_gradients, build_networks,
                             discriminator_terms, g_step, generator_terms)
 from tiny import set_arguments, tiny_config, tiny_trainer
 
@@ -113,7 +114,7 @@ def test_accumulation_averages_gradients():
 
 
 @pytest.mark.parametrize("changes", [{"grad_accum": 2}, {"precision": "bf16"}, {"generator.noise": False}, {"generator.norm": "sync_batch"}, {"generator.spectral_norm": False},
-                                     {"lambda_labelmix": 0.0}, {"class_balance": False}, {"ema_warmup": True}, {"discriminator.spectral_norm": False}], ids=str)
+                                     {"lambda_labelmix": 0.0}, {"class_balance": False}, {"ema_warmup": True}, {"checkpointing": True}, {"discriminator.spectral_norm": False}], ids=str)
 def test_options_train(tmp_path, changes):
     record = Record()
     tiny_trainer(tmp_path, [record], **{"steps": 2, **changes}).fit()
@@ -127,6 +128,46 @@ def test_runs_repeat_themselves(tmp_path):
     torch.rand(3)  # the global random state must not matter
     tiny_trainer(tmp_path / "b", [second]).fit()
     assert losses(first.records) == losses(second.records)
+
+
+def test_checkpointing_trains_to_the_same_numbers(tmp_path):
+    keeping, again = Record(), Record()
+    first, second = tiny_trainer(tmp_path / "a", [keeping]), tiny_trainer(tmp_path / "b", [again], checkpointing=True)
+    assert second.G.checkpointing and second.D.checkpointing and not first.G.checkpointing
+    first.fit(), second.fit()
+    assert losses(keeping.records) == losses(again.records)
+    assert_same(weights(first), weights(second))
+
+
+def test_a_step_does_not_wait_for_the_device():
+    "On the meta device there are no numbers, so whatever asks for one (`item`, a condition, a boolean index) fails."
+    config = tiny_config()
+    with torch.device("meta"): (G, D), b = build_networks(config), {"image": torch.empty(2, 3, 64, 64), "label": torch.empty(2, 64, 64, dtype=torch.long)}
+    noise, mask = torch.empty(2, 4, device="meta"), torch.empty(2, 1, 64, 64, dtype=torch.bool, device="meta")
+    ema = EMA(G)
+    generator_terms(G, D, b, noise, config)["total"].backward()
+    discriminator_terms(G, D, b, noise, mask, config)["total"].backward()
+    ema.update(G)
+    with pytest.raises(RuntimeError): b["image"].mean().item()
+
+
+def test_fused_adam_is_adam_and_takes_a_plain_ones_state():
+    "The same steps to rounding; and a run that was saved by one goes on with the other."
+    starts, results = torch.randn(5, 7), []
+    for first, then in ((True, True), (False, False), (False, True), (True, False)):
+        net = nn.Linear(7, 5, bias=False)
+        with torch.no_grad(): net.weight.copy_(starts)
+        saved = None
+        for fused in (first, then):
+            optimizer = adam(list(net.parameters()), 0.01, fused=fused)
+            if saved: restore_optimizer(optimizer, net, saved)
+            for _ in range(3):
+                net.weight.grad = (3 * net.weight.detach()).cos()
+                optimizer.step()
+            saved = {k: t.clone() for k, t in flatten_optimizer(optimizer, net).items()}
+        assert saved.keys() == {"step.weight", "exp_avg.weight", "exp_avg_sq.weight"} and saved["step.weight"] == 6
+        results.append(net.weight.detach().clone())
+    for other in results[1:]: torch.testing.assert_close(results[0], other)
 
 
 def test_resuming_continues_exactly(tmp_path):
@@ -297,6 +338,53 @@ def test_two_processes_keep_equal_weights_and_resume(tmp_path):
     again = launch_two(TWO_PROCESS_RUN, tmp_path, json.dumps({"steps": 3}), checkpoints(tmp_path / "checkpoints")[-1])
     assert again["step"] == 3 and again["sums"][0] == again["sums"][1]
     with pytest.raises(CheckpointError, match="2 processes"): tiny_trainer(tmp_path).load(checkpoints(tmp_path / "checkpoints")[-1])
+
+
+SAME_AS_ONE = """
+import json, sys
+import torch
+import torch.distributed as dist
+from dpgan.losses import labelmix_mask
+from dpgan.training import Update, build_networks, d_step, g_step, this_process
+from tiny import tiny_config
+balanced, processes = json.loads(sys.argv[1]), this_process()
+rank, world = processes.process_index, processes.num_processes
+config = tiny_config(norm="sync_batch", global_balance=balanced, batch_size=4 // world, init_gain=1.0)
+torch.set_default_dtype(torch.float64)
+G, D = (net.double().train() for net in build_networks(config))
+updates = [Update(net, 1e-3) for net in (G, D)]
+rng, losses = torch.Generator().manual_seed(1), []
+part = lambda t: t.chunk(world)[rank]
+for step in range(3):
+    label = torch.randint(0, 15, (4, 8, 8), generator=rng).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    label[:2] = label[:2] % 5  # the two halves do not hold the same classes
+    image = torch.rand(4, 3, 64, 64, generator=rng) * 2 - 1
+    zs, mask = [torch.randn(4, G.z_dim, generator=rng) for _ in range(2)], labelmix_mask(label, 15, rng)
+    batch = {"image": part(image), "label": part(label)}
+    terms = [*g_step(G, D, updates[0], [batch], lambda l: part(zs[0]), config).values(),
+             *d_step(G, D, updates[1], [batch], lambda l: part(zs[1]), lambda l: part(mask), config).values()]
+    values = torch.stack([t.double() for t in terms])
+    if world > 1: dist.all_reduce(values)
+    losses.append((values / world).tolist())
+print(json.dumps(losses))
+if world > 1: dist.destroy_process_group()
+"""
+
+
+def one_process(script, *args):
+    "What a script prints as JSON when it runs alone."
+    env = {**{k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", script, *map(str, args)], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return torch.tensor(json.loads(done.stdout.splitlines()[-1]), dtype=torch.float64)
+
+
+def test_two_processes_train_as_one_with_twice_the_batch():
+    "Class weights, batch norm statistics and gradients over the global batch: three iterations, every loss term."
+    one, two = one_process(SAME_AS_ONE, "true"), torch.tensor(launch_two(SAME_AS_ONE, "true"), dtype=torch.float64)
+    assert torch.allclose(one, two, rtol=1e-8, atol=1e-10), (one - two).abs().max()
+    apart = torch.tensor(launch_two(SAME_AS_ONE, "false"), dtype=torch.float64)
+    assert (one - apart).abs().max() > 1e-2, "with class weights of each process alone it is another training"
 
 
 GRADIENTS = """
