@@ -286,7 +286,7 @@ def digest(state):
             [k["label"].tolist() for k in state.past], state.before_drag is not None)
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(MAPS, SESSIONS)
 def test_sessions_agree_with_a_naive_editor(label, events):
     state, naive = start(label), Naive(label)

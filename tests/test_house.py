@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts and not p.name.startswith("_"))
 NUMBERED = [p for p in NOTEBOOKS if re.match(r"\d\d[a-z]?_", p.name) and p.parent.name == "nbs"]
+TUTORIALS = [p for p in NOTEBOOKS if p.parent.name == "tutorials"]
 NUMBER = {p.stem.split("_", 1)[1]: p.stem.split("_")[0] for p in NUMBERED}     # module -> number of its notebook, "13" < "13a" < "14"
 MODULES = sorted(p.stem for p in (ROOT / "dpgan").glob("*.py") if not p.stem.startswith("_"))
 
@@ -218,6 +219,8 @@ def proportion_problems(nb):
 def clean_problems(nb):
     wrong = [f"{c['id']} keeps an execution count" for c in code_cells(nb)
              if c.get("execution_count") is not None or any(o.get("execution_count") is not None for o in c["outputs"])]
+    wrong += [f"{c['id']} keeps the view of a widget that is gone; keep its picture alone (application/vnd.jupyter.widget-view+json)" for c in code_cells(nb)
+              if any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in c["outputs"])]
     wrong += [f"{c['id']} was saved with an error" for c in code_cells(nb) if any(o["output_type"] == "error" for o in c["outputs"])]
     return wrong + (["widget state is stored"] if "widgets" in nb["metadata"] else [])
 
@@ -248,6 +251,17 @@ def table_problems(nb):
 
 
 def load(path: Path) -> dict: return json.loads(path.read_text(encoding="utf-8"))
+def exported_modules(nb): return re.findall(r"^#\|\s*default_exp\s+(\S+)", "\n".join(code_of(c) for c in code_cells(nb)), re.M)
+
+
+def tutorial_problems(nb):
+    "A tutorial shows how the package is used: it exports nothing, and what it imports from the package is public."
+    wrong = [f"exports {name}; code of the package belongs in a numbered notebook" for name in exported_modules(nb)]
+    wrong += [f"{c['id']} exports" for c in code_cells(nb) if re.search(r"^#\|\s*exports?\b", code_of(c), re.M)]
+    taken = [a.name for c in code_cells(nb) if code_of(c).strip() != COLAB for n in ast.walk(python(c)) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("dpgan") for a in n.names]
+    return wrong + [f"imports {name}, which is not public" for name in taken if name.startswith("_")] + ([] if taken else ["uses nothing of the package"])
+
+
 def name_of(path: Path) -> str: return path.stem
 def module_of(path: Path) -> str: return path.stem.split("_", 1)[-1]
 
@@ -255,19 +269,19 @@ def module_of(path: Path) -> str: return path.stem.split("_", 1)[-1]
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
 def test_notebook(path):
     nb = load(path)
-    wrong = id_problems(nb, module_of(path) if path in NUMBERED else None) + import_cell_problems(nb) + path_problems(nb) + title_problems(nb)
-    wrong += clean_problems(nb) + markup_problems(nb) + picture_problems(nb, 1 if "02" <= NUMBER.get(module_of(path), "") < "10" else 0)
+    wrong = id_problems(nb, module_of(path) if path in NUMBERED else path.stem if path in TUTORIALS else None) + import_cell_problems(nb) + path_problems(nb) + title_problems(nb)
+    wrong += clean_problems(nb) + markup_problems(nb) + picture_problems(nb, 1 if "02" <= NUMBER.get(module_of(path), "") < "10" or path in TUTORIALS else 0)
     if path.stat().st_size >= 1.5 * 2**20: wrong.append(f"{path.stat().st_size / 2**20:.2f} MB, more than 1.5")
     if path.name != "index.ipynb": wrong += colab_problems(nb) + proportion_problems(nb)
-    if path in NUMBERED: wrong += ending_problems(nb)
+    if path in NUMBERED or path in TUTORIALS: wrong += ending_problems(nb)
+    if path in TUTORIALS: wrong += tutorial_problems(nb)
     if "04" <= NUMBER.get(module_of(path), "") < "10": wrong += table_problems(nb)
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("path", NUMBERED, ids=name_of)
 def test_notebook_exports_its_module(path):
-    names = re.findall(r"^#\|\s*default_exp\s+(\S+)", "\n".join(code_of(c) for c in code_cells(load(path))), re.M)
-    assert names == [module_of(path)]
+    assert exported_modules(load(path)) == [module_of(path)]
 
 
 # ---- tracked files
@@ -321,8 +335,12 @@ def test_every_check_can_fail():
     assert proportion_problems(notebook(("md", "word " * 400), ("py", "x\n" * 9))) and proportion_problems(notebook(("md", "word " * 999), ("py", "x"), ("py", "y"), ("py", "x\n" * 41)))
     assert clean_problems(notebook(("py", "1", dict(output_type="execute_result", execution_count=3, data={})))) and clean_problems(notebook(("md", ""), widgets={}))
     assert clean_problems(notebook(("py", "1/0", dict(output_type="error", ename="E", evalue="")))) and not clean_problems(notebook(("py", "1")))
+    assert clean_problems(notebook(("py", "w", dict(output_type="display_data", data={"application/vnd.jupyter.widget-view+json": {}}))))
     drawn = dict(output_type="display_data", data={"image/png": "aa"})
     assert picture_problems(notebook(("py", "plt.show()"))) and picture_problems(notebook(("py", "1")), 1) and not picture_problems(notebook(("py", "plt.show()", drawn)), 1)
     assert markup_problems(notebook(("md", "see @fig-one"))) and markup_problems(notebook(("md", "$$x$$ {#eq-x}"))) and not markup_problems(notebook(("md", "`@fig-x`, a@b")))
     assert len(ending_problems(notebook(("md", "## Exercises\n\n1. one\n2. two")))) == 2 and not ending_problems(notebook(("md", "## Summary\n\n## Exercises\n\n1. a\n2. b\n3. c")))
     assert table_problems(notebook(("md", "| paper | ours |"))) and not table_problems(notebook(("md", "| | paper | released code | ours |")))
+    fine = notebook(("py", COLAB), ("py", "from dpgan.labels import tile"))
+    assert not tutorial_problems(fine) and len(tutorial_problems(notebook(("py", "#| default_exp x"), ("py", "#| export\nfrom dpgan.cli import _first")))) == 3
+    assert tutorial_problems(notebook(("py", "import torch"))) == ["uses nothing of the package"]
