@@ -6,8 +6,8 @@
 __all__ = ['RENAMES_G', 'RENAMES_D', 'RENAMES_SPECTRAL', 'CheckpointError', 'flatten_optimizer', 'restore_optimizer',
            'random_state', 'restore_random_state', 'sync_to_disk', 'write_text', 'write_folder', 'checkpoints',
            'find_checkpoint', 'read_tensors', 'read_record', 'load_weights', 'load_generator', 'save_pretrained',
-           'shipped_generators', 'pretrained_file', 'load_pretrained', 'rename_keys', 'convert_released_generator',
-           'convert_released_discriminator', 'read_released']
+           'shipped_generators', 'pretrained_file', 'load_pretrained', 'is_small', 'open_generator', 'saved_root',
+           'rename_keys', 'convert_released_generator', 'convert_released_discriminator', 'read_released']
 
 # %% ../nbs/11_checkpoint.ipynb #checkpoint-imports
 import json
@@ -227,6 +227,38 @@ def load_pretrained(
     G = Generator(config.data.num_classes, **vars(config.generator))
     load_weights(G, read_tensors(file), str(file))
     return G.to(device).eval(), config, classes
+
+# %% ../nbs/11_checkpoint.ipynb #checkpoint-open
+def is_small(
+    checkpoint: str | Path, # as somebody wrote it
+) -> bool: # True: a name or a file for `load_pretrained`
+    "Whether a checkpoint is a shipped generator's name or a small file, rather than a run."
+    if str(checkpoint) not in shipped_generators(): return Path(checkpoint).suffix == ".safetensors"
+    try: find_checkpoint(checkpoint)
+    except CheckpointError: return True
+    return False
+
+
+def open_generator(
+    checkpoint: str | Path, # run folder, checkpoint, small file, or the name of a shipped generator
+    device: torch.device | str = "cpu", # where to
+) -> tuple[Generator, Config, ClassSet]: # in evaluation mode
+    "A generator from wherever it is. Raises `CheckpointError` where there is none."
+    if is_small(checkpoint): return load_pretrained(checkpoint, device)
+    try: return load_generator(checkpoint, device)
+    except CheckpointError as e:
+        if Path(checkpoint).exists(): raise
+        raise CheckpointError(f"{e}; or name the generator that comes with the package: {', '.join(shipped_generators())}") from None
+
+
+def saved_root(
+    out: str | Path, # folder of a run, or one in it
+) -> Path | None: # the data set's folder; None where the run needed none, or says nothing
+    "Where a run found its data."
+    out = Path(out)
+    record = next((p / "run.json" for p in (out, *out.resolve().parents[:2]) if (p / "run.json").is_file()), None)
+    root = read_record(record)["data"] if record else None
+    return Path(root) if root else None
 
 # %% ../nbs/11_checkpoint.ipynb #checkpoint-rules
 RENAMES_G = (

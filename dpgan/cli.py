@@ -6,11 +6,11 @@
 __all__ = ['app', 'OutOption', 'DataOption', 'CheckpointOption', 'DeviceOption', 'WrongUse', 'USER_ERRORS', 'FEATURES', 'JUDGES',
            'WEIGHTS', 'FeaturesOption', 'JudgeOption', 'WeightsOption', 'main', 'find_preset', 'settings_command',
            'save_image', 'draw_scenes', 'parse_settings', 'run_config', 'held_out_pairs', 'usual_callbacks',
-           'stopping_politely', 'describe_run', 'next_line', 'run_record', 'saved_root', 'notice', 'default_extractor',
-           'scoring', 'build_trainer', 'train', 'small_file', 'open_generator', 'pick_device', 'replay', 'generate',
-           'explorer_notebook', 'explore_command', 'export_command', 'check_data_command', 'read_weights', 'split_size',
-           'pick_extractor', 'outside_judge', 'pick_judge', 'check_used', 'default_judges', 'open_split',
-           'evaluate_command', 'train_judge_command', 'import_released']
+           'stopping_politely', 'describe_run', 'next_line', 'run_record', 'notice', 'default_extractor', 'scoring',
+           'build_trainer', 'train', 'pick_device', 'replay', 'generate', 'explorer_notebook', 'explore_command',
+           'export_command', 'check_data_command', 'read_weights', 'split_size', 'pick_extractor', 'outside_judge',
+           'pick_judge', 'check_used', 'default_judges', 'open_split', 'evaluate_command', 'train_judge_command',
+           'import_released']
 
 # %% ../nbs/16_cli.ipynb #cli-imports
 import json
@@ -35,8 +35,8 @@ import typer
 from PIL import Image
 from torch.utils.data import Subset
 from tqdm.auto import tqdm
-from .checkpoint import (CheckpointError, convert_released_discriminator, convert_released_generator, find_checkpoint, load_generator, load_pretrained,
-                              load_weights, pretrained_file, read_record, read_released, shipped_generators, write_folder, write_text)
+from .checkpoint import (CheckpointError, convert_released_discriminator, convert_released_generator, find_checkpoint, is_small, load_weights,
+                              open_generator, pretrained_file, read_record, read_released, saved_root, write_folder, write_text)
 from .config import PRESETS, Config, ConfigError, from_dict, nearest, override, preset, settings_table, to_dict, to_json
 from .data import LabelFolder, PairDataset, check_data, evaluation_loader, existing_splits, open_class_set, quick_check, resolve_data, to_float
 from .discriminator import Discriminator
@@ -242,15 +242,6 @@ def run_record(
                        "scored_by": next((c.name for c in trainer.callbacks if isinstance(c, KeepBest)), None),
                        "python": platform.python_version(), **{name: version(name) for name in ("dpgan", "torch", "torchvision", "numpy")}}, indent=2)
 
-# %% ../nbs/16_cli.ipynb #cli-saved-root
-def saved_root(
-    out: Path, # folder of a run, or one in it
-) -> Path | None: # the data set's folder it was trained on
-    "Where a run found its data."
-    record = next((p / "run.json" for p in (out, *out.resolve().parents[:2]) if (p / "run.json").is_file()), None)
-    root = read_record(record)["data"] if record else None
-    return Path(root) if root else None
-
 # %% ../nbs/16_cli.ipynb #cli-default-extractor
 def notice(
     text: str, # what to say
@@ -343,28 +334,6 @@ def train(
         raise typer.Exit(130)
     if first: print(f"{trainer.step} steps, {(time.perf_counter() - start) / 60:.1f} minutes; look at {out}/samples/step_{trainer.step:06d}.png\n{next_line(trainer.config, out)}")
 
-# %% ../nbs/16_cli.ipynb #cli-open-generator
-def small_file(
-    checkpoint: Path, # as it was written on the command line
-) -> bool: # True: a name or a file for `load_pretrained`
-    "Whether a checkpoint is a shipped generator's name or a small file, rather than a run."
-    if str(checkpoint) not in shipped_generators(): return checkpoint.suffix == ".safetensors"
-    try: find_checkpoint(checkpoint)
-    except CheckpointError: return True
-    return False
-
-
-def open_generator(
-    checkpoint: Path, # run folder, checkpoint, small file, or the name of a shipped generator
-    device: torch.device | str = "cpu", # where to
-) -> tuple[Generator, Config, ClassSet]: # in evaluation mode
-    "A generator from wherever it is. Raises `CheckpointError` where there is none."
-    if small_file(checkpoint): return load_pretrained(checkpoint, device)
-    try: return load_generator(checkpoint, device)
-    except CheckpointError as e:
-        if checkpoint.exists(): raise
-        raise CheckpointError(f"{e}; or name the generator that comes with the package: {', '.join(shipped_generators())}") from None
-
 # %% ../nbs/16_cli.ipynb #cli-pick-device
 def pick_device(
     name: str | None, # cpu, cuda, cuda:1; None picks
@@ -386,12 +355,14 @@ def replay(
     device: torch.device, # where to compute
 ) -> None:
     "Draw recipes again. Raises `EditError` where one cannot be read, or was drawn by another generator."
-    start, nets, digest = time.perf_counter(), {}, weights_digest(G)
+    start, nets, digest, names = time.perf_counter(), {}, weights_digest(G), [path.stem for path in recipes]
+    if len({*names}) < len(names): raise ConfigError(f"two recipes are called {max(names, key=names.count)}.json, and their pictures would be too; rename one")
     for path in recipes:
         label, z, about = read_recipe(path, class_set, G.z_dim)
         if about.get("digest", digest) != digest:
             raise EditError(f"{path}: drawn by {about.get('name', 'another generator')} with weights {about['digest']}, not {digest}; name its --checkpoint")
         precision = about.get("precision", "off")
+        if precision not in ("off", "bf16"): raise EditError(f"{path}: precision {precision!r} is neither off nor bf16; export the recipe again")
         if precision not in nets: nets[precision] = FastGenerator(G, precision)
         save_image(image_to_uint8(nets[precision].sample(label.to(device), z.to(device)))[0], out / f"{path.stem}.png")
     print(f"{len(recipes)} images in {time.perf_counter() - start:.1f} s, in {out}")
@@ -413,9 +384,9 @@ def generate(
     "Draw images for a folder of label maps, or for recipes, with the averaged generator."
     if bool(labels) == bool(recipe): raise ConfigError("generate needs either --labels FOLDER or --recipe FILE")
     device = pick_device(device)
-    torch.set_flush_denormal(True)
     G, config, class_set = open_generator(checkpoint, device)
     if recipe: return replay(recipe, out, G, class_set, device)
+    torch.set_flush_denormal(True)  # not for recipes: the explorer does not either
     if samples > 1 and not G.z_dim: raise ConfigError("this generator was trained without noise, so all its samples are the same; leave --samples out")
     size = override(config, {k: v for k, v in (("data.height", height), ("data.width", width)) if v is not None} | {"data.load_height": None, "data.load_width": None}).data
     folder = LabelFolder(labels, class_set, size.height, size.width)
@@ -436,7 +407,7 @@ def explorer_notebook(
     seed: int, # of the first noise
 ) -> str: # JSON
     "A notebook that opens the explorer."
-    words = [repr(str(p.resolve() if p.exists() else p)) for p in (checkpoint, data) if p is not None]
+    words = [repr(str(p if is_small(p) and p.suffix == "" else p.resolve())) for p in (checkpoint, data) if p is not None]
     sources = {"explore-import": "from dpgan.explore import explore", "explore-open": f"explore({', '.join([*words, f'seed={seed}'])})"}
     cells = [{"cell_type": "code", "id": name, "metadata": {}, "execution_count": None, "outputs": [], "source": source} for name, source in sources.items()]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -645,7 +616,7 @@ def evaluate_command(
     check_used(files, features, judge, lpips)
     if lpips and samples < 2: raise ConfigError("--lpips compares samples of one label map, so it needs --samples 2 or more")
     if process.num_processes > 1 and device: raise ConfigError("--device is for one process; of several, each has its own")
-    small = small_file(checkpoint)
+    small = is_small(checkpoint)
     target = out or (Path() if small else checkpoint) / ("evaluation.json" if split == "val" else f"evaluation-{split}.json")
     if target.is_dir(): raise ConfigError(f"--out {target} is a folder; name a file, such as {target / 'evaluation.json'}")
     device = process.device if process.num_processes > 1 else pick_device(device)

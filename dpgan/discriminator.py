@@ -9,7 +9,7 @@ __all__ = ['DiscriminatorOutput', 'PatchHead', 'check_image', 'check_patch_maps'
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
-from .layers import DownBlock, UpBlock, conv, init_weights
+from .layers import DownBlock, UpBlock, conv, init_weights, recomputed
 from .layers import norm as norm_layer
 
 # %% ../nbs/08_discriminator.ipynb #discriminator-output
@@ -68,14 +68,16 @@ class Discriminator(nn.Module):
         norm: str = "batch", # normalisation in the patch heads: batch, sync_batch or instance
         spectral_norm: bool = True, # spectral norm on the U-Net
         init_gain: float = 0.02, # gain of the Xavier normal initialisation
+        fold: bool | None = None, # resample inside convolutions (the same numbers): True, False, or None where it is faster
+        checkpointing: bool = False, # in training keep only the blocks' inputs and compute the rest again in the backward pass
     ):
         super().__init__()
-        self.norm_kind = norm
+        self.norm_kind, self.checkpointing = norm, checkpointing
         c = [3] + [m * base_channels for m in (2, 2, 4, 4, 8, 8)]
         outs = [c[5], c[4], c[3], c[2], c[1], base_channels]
         ins = [c[6]] + [below + skip for below, skip in zip(outs, c[5:0:-1])]
-        self.encoder = nn.ModuleList(DownBlock(a, b, j == 0, spectral_norm) for j, (a, b) in enumerate(zip(c, c[1:])))
-        self.decoder = nn.ModuleList(UpBlock(a, b, spectral_norm) for a, b in zip(ins, outs))
+        self.encoder = nn.ModuleList(DownBlock(a, b, j == 0, spectral_norm, fold) for j, (a, b) in enumerate(zip(c, c[1:])))
+        self.decoder = nn.ModuleList(UpBlock(a, b, spectral_norm, fold) for a, b in zip(ins, outs))
         self.classifier = conv(base_channels, num_classes + 1, 1)
         self.heads = nn.ModuleDict({str(j): PatchHead(c[j + 1], base_channels, norm) for j in (3, 5)})
         init_weights(self, init_gain)
@@ -86,9 +88,10 @@ class Discriminator(nn.Module):
         "Segment and score. Raises `ValueError` or `TypeError` where the images do not fit the network."
         check_image(image)
         check_patch_maps(image, self.norm_kind, self.training)
+        run = recomputed if self.checkpointing else lambda block, x: block(x)
         skips, x = [], image
-        for block in self.encoder: skips.append(x := block(x))
+        for block in self.encoder: skips.append(x := run(block, x))
         patch_logits = [head(skips[int(j)]) for j, head in self.heads.items()]
-        x, features = self.decoder[0](x), []
-        for block, skip in zip(self.decoder[1:], skips[-2::-1]): features.append(x := block(torch.cat([skip, x], 1)))
+        x, features = run(self.decoder[0], x), []
+        for block, skip in zip(self.decoder[1:], skips[-2::-1]): features.append(x := run(block, torch.cat([skip, x], 1)))
         return DiscriminatorOutput(self.classifier(x), patch_logits, features)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['VIEW', 'VIEWS', 'STATIC', 'as_picture', 'enlarge', 'png', 'Shown', 'control', 'Panel', 'panel', 'Requests',
-           'Renderer', 'Post', 'Painter', 'Session', 'Workbench', 'look', 'describe', 'noise_text', 'label_runs',
-           'outline', 'draw_outline', 'marked', 'sheet', 'session_sheet', 'Canvas', 'new_events', 'Side', 'CanvasSide',
-           'PlainSide', 'button', 'uploads', 'download', 'group', 'label_file', 'session_files', 'Controls', 'Desk',
-           'Explorer', 'open_generator', 'explore']
+           'Renderer', 'Post', 'Painter', 'before_change', 'Session', 'Workbench', 'look', 'describe', 'noise_text',
+           'label_runs', 'outline', 'draw_outline', 'marked', 'sheet', 'session_sheet', 'Canvas', 'new_events', 'Side',
+           'CanvasSide', 'PlainSide', 'button', 'uploads', 'download', 'group', 'label_file', 'session_files',
+           'Controls', 'Desk', 'Explorer', 'explore']
 
 # %% ../nbs/15_explore.ipynb #explore-imports
 import asyncio
@@ -16,6 +16,7 @@ import html
 import inspect
 import json
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +32,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 import dpgan
-from .checkpoint import CheckpointError, load_generator, load_pretrained, shipped_generators
+from .checkpoint import is_small, open_generator, saved_root
 from .data import open_pairs
 from .editing import EditError, ExplorerState, apply_event, difference, heat, label_rgb, leak, read_label_file, recipe, region_list
 from .features import weights_digest
@@ -217,6 +218,7 @@ class Renderer(Requests):
             except Exception as e: result, error = None, e
             late.cancel()
             try: self.done(*taken, result, error)
+            except Exception: traceback.print_exc()  # whoever is told must not end the drawing
             finally: self._finish()
 
     def _tell(self, turn):
@@ -277,6 +279,15 @@ class Painter:
         while len(memory) > keep: memory.popitem(last=False)
         return memory[key]
 
+# %% ../nbs/15_explore.ipynb #explore-before
+def before_change(
+    state: ExplorerState, # with a history
+) -> ExplorerState: # the state before the last step that changed the picture; locking, for instance, does not
+    "What to compare a picture with."
+    back = state.undo()
+    while back.past and back.label is state.label and back.noise is state.noise: back = back.undo()
+    return back
+
 # %% ../nbs/15_explore.ipynb #explore-session
 class Session:
     "An explorer without widgets: a state, a generator that draws it, and the events that change it."
@@ -318,7 +329,7 @@ class Session:
         "Ask for the picture of the present state, and for the one before the last change where it is looked at."
         comparing = self.view in ("before", "difference") and self.state.past
         self.renderer.keep(range(1 + len(self.variants)))
-        self.renderer.ask(0, (self.state, self.state.undo() if comparing else None))
+        self.renderer.ask(0, (self.state, before_change(self.state) if comparing else None))
 
     def drawn(self, place, states, pictures, error):
         "Called by the drawing thread."
@@ -342,7 +353,7 @@ class Workbench(Session):
     def next_seed(self, seed=None):
         "The seed that was asked for, or the next one; the one after it is next."
         seed = self.seed if seed is None else seed
-        if not isinstance(seed, int) or seed < 0: raise EditError(f"a seed is a whole number from 0 on, not {seed!r}")
+        if not isinstance(seed, int) or not 0 <= seed < 2**53 - 99: raise EditError(f"a seed is a whole number from 0 to {2**53 - 100}, not {seed!r}")
         self.seed = seed + 1
         return seed
 
@@ -376,7 +387,8 @@ class Workbench(Session):
         return self.state.load_label(label, photo)
 
     def on_load(self, content, resize=False):
-        return self.state.load_label(read_label_file(bytes(content), self.state.class_set, *self.state.label.shape, resize))
+        try: return self.state.load_label(read_label_file(bytes(content), self.state.class_set, *self.state.label.shape, resize))
+        except EditError as e: raise EditError(str(e).replace("resize=True takes", "tick 'resize to fit' to take")) from None
 
 # %% ../nbs/15_explore.ipynb #explore-look
 def look(
@@ -388,6 +400,7 @@ def look(
     if view == "photo": return (session.image, "Image (this label map has no photo)") if state.photo is None else (state.photo, "Photo")
     if view == "image" or session.before is None: return session.image, "Image" if view == "image" else "Image (nothing was changed yet)"
     if view == "before": return session.before, "Before the last change"
+    if session.before.shape != session.image.shape: return session.image, "Image (the last change changed its size)"
     change = difference(session.before, session.image)
     where = f"; {leak(change, state.selection)['inside']:.0%} of it lies inside the selection" if state.selection.any() else ""
     return heat(change), f"What the last change changed{where}"
@@ -590,9 +603,10 @@ class PlainSide(Side):
     def choose(self, change):
         "Select what is marked in the list."
         if change["new"] == self.chosen: return
-        self.chosen = change["new"]
+        self.chosen = ()  # while the selection is empty, `refresh` must not clear the list
         self.explorer.send("select_none")
-        for i in self.chosen: self.explorer.send("select_region", row=self.listed[i].row, col=self.listed[i].col, add=True)
+        for i in change["new"]: self.explorer.send("select_region", row=self.listed[i].row, col=self.listed[i].col, add=True)
+        self.chosen = change["new"]
 
     def refresh(self, session):
         "Show what is new."
@@ -600,6 +614,7 @@ class PlainSide(Side):
         if self.news("label", state.label):
             self.listed, self.chosen = region_list(state.label, state.class_set), ()
             self.regions.options = [(f"{region.name} ({region.pixels} px)", i) for i, region in enumerate(self.listed)]
+        if self.chosen and not state.selection.any(): self.chosen = self.regions.value = ()
         if self.news("marked", state.label, state.selection, state.locked): self.label.value = png(marked(state, 360))
         if self.news("picture", session.view, session.image, session.before, session.shown and session.shown.selection, session.busy):
             pixels, caption = look(session)
@@ -684,7 +699,7 @@ class Controls(Shown):
     def number(self, text, kind):
         "A box for a seed."
         look = dict(description=text, layout=widgets.Layout(width="140px"), style={"description_width": "initial"})
-        return self.watch(widgets.BoundedIntText(getattr(self.session, kind), min=0, max=2**31 - 1, **look), kind, kind, "seed")
+        return self.watch(widgets.BoundedIntText(getattr(self.session, kind), min=0, max=2**53 - 1, **look), kind, kind, "seed")
 
     def build_selection(self):
         "What the noise buttons act on, and the class that is chosen."
@@ -797,22 +812,9 @@ class Explorer(Desk):
         return session_sheet(self.session)
 
 # %% ../nbs/15_explore.ipynb #explore-explore
-def open_generator(
-    checkpoint: str | Path | None, # see `explore`
-    device: str | torch.device, # where to
-) -> tuple: # generator, configuration and classes; `CheckpointError` where there is none
-    "A generator from wherever it is."
-    path = Path("scenes" if checkpoint is None else checkpoint)
-    if path.suffix == ".safetensors" or not path.exists() and str(path) in shipped_generators(): return load_pretrained(path, device)
-    try: return load_generator(path, device)
-    except CheckpointError as e:
-        if path.exists(): raise
-        raise CheckpointError(f"{e}; or name a generator that comes with the package: {', '.join(shipped_generators())}") from None
-
-
 def explore(
     checkpoint: str | Path | None = None, # folder of a run, a checkpoint, a file of `save_pretrained`, or a shipped generator's name; None: "scenes"
-    data: str | Path | None = None, # folder of the data set, for examples to start from; drawn scenes need none
+    data: str | Path | None = None, # folder of the data set, for examples to start from; None: where the run found it; drawn scenes need none
     *,
     seed: int = 0, # of the first noise
     device: str | torch.device | None = None, # None: a GPU where there is one
@@ -822,12 +824,14 @@ def explore(
     "Open the explorer on a trained generator."
     if canvas and anywidget is None: raise ImportError('the canvas needs anywidget: pip install "dpgan[explore]"; canvas=False works without')
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    checkpoint = "scenes" if checkpoint is None else checkpoint
     G, config, class_set = open_generator(checkpoint, device)
+    if data is None and not is_small(checkpoint): data = next((root for root in [saved_root(checkpoint)] if root and root.is_dir()), None)
     size = config.data.height, config.data.width
     if precision is None: precision = "bf16" if size[0] * size[1] >= 256 * 256 and bf16_pays(device) else "off"
     pairs = open_pairs(config.data, data, "val") if config.data.dataset == "scenes" or data is not None else None
     if pairs: photo, label = pairs.read(0, *size)
     else: photo, label = None, np.full(size, min(1, class_set.num_classes - 1))
-    about = {"name": Path(checkpoint or "scenes").name, "digest": weights_digest(G), "precision": precision}
+    about = {"name": Path(checkpoint).name, "digest": weights_digest(G), "precision": precision}
     state = ExplorerState.start(class_set, G.z_dim, label, photo, seed)
     return Explorer(Workbench(FastGenerator(G, precision), state, about, pairs, device), anywidget is not None if canvas is None else canvas)

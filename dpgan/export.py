@@ -10,6 +10,7 @@ import io
 import json
 import warnings
 from contextlib import redirect_stdout
+from copy import deepcopy
 from pathlib import Path
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def export_onnx(
     if noise not in ("vector", "map"): raise ExportError(f"noise is vector or map, not {noise!r}")
     inputs, batch = {"label": torch.zeros(2, height, width, dtype=torch.long)}, torch.export.Dim("batch", min=1, max=4096)
     if G.z_dim: inputs["z"] = torch.zeros(2, G.z_dim, *((height, width) if noise == "map" else ()))
-    net = ExportGraph(G).float().cpu().eval()
+    net = ExportGraph(deepcopy(G)).float().cpu().eval()
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(net, tuple(inputs.values()), dynamo=True, verbose=False, input_names=list(inputs), output_names=["image"],

@@ -679,3 +679,60 @@ def test_a_python_without_anywidget():
     done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:dpgan", "-c", WITHOUT.format(root=str(ROOT))], capture_output=True, text=True, cwd=ROOT / "tests")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "dpgan[explore]" in done.stdout
+
+
+# ---- what a review found
+
+def test_a_lock_or_a_selection_does_not_empty_the_comparison(start):
+    ex = make(Slow(0), start)
+    ex.do({"kind": "resample", "seed": 3}); ex.do({"kind": "select_all"}); ex.do({"kind": "lock"}); ex.do({"kind": "view", "view": "difference"})
+    ex.wait()
+    assert ex.session.before is not None and not np.array_equal(ex.session.before, ex.image)
+
+
+def test_a_difference_across_sizes_is_said_and_drawing_goes_on(start):
+    ex = make(Slow(0), start)
+    ex.do({"kind": "view", "view": "difference"}); ex.do({"kind": "blank", "height": 64, "width": 128, "class_id": 1})
+    ex.wait()
+    assert "size" in look(ex.session)[1] and ex.image.shape == (64, 128, 3)
+    ex.do({"kind": "resample", "seed": 9})
+    ex.wait()
+    assert shows(ex)
+
+
+def test_a_listener_that_fails_does_not_end_the_drawing(capsys):
+    seen = []
+    def done(place, request, result, error):
+        seen.append(request)
+        if request == 1: raise RuntimeError("listener")
+    renderer = Renderer(lambda r: r, done)
+    for request in (1, 2):
+        renderer.ask(0, request)
+        renderer.wait(10)
+    assert seen == [1, 2] and "listener" in capsys.readouterr().err
+
+
+def test_a_region_can_be_chosen_again_from_the_list(start):
+    ex = make(Slow(0), start)
+    ex.side.regions.value = (0,)
+    assert ex.state.selection.any()
+    ex.send("select_none")
+    ex.wait()
+    assert ex.side.regions.value == ()
+    ex.side.regions.value = (0,)
+    assert ex.state.selection.any()
+
+
+def test_large_seeds_are_kept_or_refused(start):
+    ex = make(Slow(0), start)
+    ex.do({"kind": "resample", "seed": 2**40})
+    ex.wait()
+    assert ex.state.noise.specs == (Seed(2**40),) and ex.seed.value == ex.session.seed == 2**40 + 1
+    ex.do({"kind": "resample", "seed": 2**53})
+    assert "a seed is a whole number" in said(ex)
+
+
+def test_a_folder_named_scenes_does_not_hide_the_shipped_generator(tmp_path, monkeypatch):
+    (tmp_path / "scenes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert explore(canvas=False).image.shape == (64, 128, 3)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dpgan import config, layers
-from dpgan.layers import DownBlock, SpectralConv2d, SyncBatchNorm2d, UpBlock, conv, init_weights, norm, power_iteration, spectral_weight
+from dpgan.layers import DownBlock, SpectralConv2d, SyncBatchNorm2d, UpBlock, boxed, conv, doubled_conv, folds, init_weights, norm, pooled_conv, power_iteration, spectral_weight
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 sizes = st.integers(1, 9)
@@ -329,6 +329,73 @@ def test_blocks(inn, out, spectral):
     torch.testing.assert_close(block(x), by_hand(x, block, False))
     assert isinstance(block.shortcut, nn.Identity) == (inn == out)
     assert any(isinstance(m, SpectralConv2d) for m in block.modules()) == spectral
+
+
+# resampling inside a convolution
+
+TWO_STEPS = {pooled_conv: lambda x, weight, bias: F.avg_pool2d(F.conv2d(x, weight, bias, padding=1), 2),
+             doubled_conv: lambda x, weight, bias: F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)}
+
+
+def value_and_gradients(f, *inputs):
+    "Output, and the gradients of a weighted sum of it."
+    inputs = [t.clone().requires_grad_() for t in inputs]
+    y = f(*inputs)
+    return [y.detach(), *torch.autograd.grad((y * draw(*y.shape, seed=9).to(y.dtype)).sum(), inputs)]
+
+
+@few
+@given(f=st.sampled_from([pooled_conv, doubled_conv]), batch=st.integers(1, 3), height=st.integers(1, 9), width=st.integers(1, 9), inn=st.integers(1, 4), out=st.integers(1, 4), seed=seeds)
+def test_one_step_equals_two(f, batch, height, width, inn, out, seed):
+    if f is pooled_conv: height, width = height + 1, width + 1  # odd sizes too: both leave the last row out
+    given_ = draw(batch, inn, height, width, seed=seed), draw(out, inn, 3, 3, seed=seed + 1), draw(out, seed=seed + 2)
+    for one, two in zip(value_and_gradients(f, *given_), value_and_gradients(TWO_STEPS[f], *given_)): torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels last"])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("f", [pooled_conv, doubled_conv])
+def test_one_step_in_lower_precision(f, dtype, tolerance, memory):
+    given_ = draw(2, 32, 16, 16, dtype=torch.float32).contiguous(memory_format=memory), draw(16, 32, 3, 3, seed=1, dtype=torch.float32) / 17, draw(16, seed=2, dtype=torch.float32)
+    exact = value_and_gradients(TWO_STEPS[f], *(t.double() for t in given_))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16): ours = value_and_gradients(lambda *a: f(*a).float(), *given_)
+    for mine, theirs in zip(ours, exact): assert (mine - theirs).norm() <= tolerance * theirs.norm()
+
+
+def test_without_bias():
+    x, w = draw(1, 2, 4, 4), draw(3, 2, 3, 3, seed=1)
+    for f in TWO_STEPS: assert torch.equal(f(x, w), f(x, w, torch.zeros(3, dtype=x.dtype)))
+
+
+def test_boxed_kernel_is_the_kernel_of_the_box_applied_to_it():
+    w = draw(2, 3, 3, 3)
+    box = F.conv_transpose2d(w.flatten(0, 1)[:, None], torch.ones(1, 1, 2, 2, dtype=w.dtype))
+    torch.testing.assert_close(boxed(w), box.view(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("spectral", [True, False])
+@pytest.mark.parametrize("build", [lambda **k: DownBlock(3, 8, first=True, **k), lambda **k: DownBlock(8, 4, **k), lambda **k: DownBlock(4, 4, **k), lambda **k: UpBlock(8, 4, **k), lambda **k: UpBlock(4, 4, **k)],
+                         ids=["first", "down", "down same", "up", "up same"])
+def test_folded_blocks_train_alike(build, spectral):
+    "Output, gradients, and singular vectors after a training forward: all the same whether a block folds or not."
+    plain = build(spectral=spectral, fold=False).double()
+    x, results = draw(2, plain.conv_0.in_channels, 8, 12), []
+    for fold in (False, True):
+        block = copy.deepcopy(plain)
+        block.fold = fold
+        y = block(x := x.detach().requires_grad_())
+        grads = torch.autograd.grad((y * draw(*y.shape, seed=3)).sum(), [x, *block.parameters()])
+        results.append([y, *grads, *block.buffers()])
+    for a, b in zip(*results): torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_blocks_fold_from_a_size_on(monkeypatch):
+    seen = []
+    for name in ("pooled_conv", "doubled_conv"): monkeypatch.setattr(layers, name, lambda *a, f=getattr(layers, name): seen.append(tuple(a[0].shape[-2:])) or f(*a))
+    for batch, side in [(1, 8), (4, 8), (1, 16)]:
+        for block, size in ((DownBlock(2, 2), 2 * side), (UpBlock(2, 2), side)): block(torch.zeros(batch, 2, size, size))
+    assert seen == [(16, 16), (8, 8), (32, 32), (16, 16)]
+    assert folds(None, torch.empty(1, 1, 16, 16)) and not folds(None, torch.empty(1, 99, 15, 17)) and folds(True, torch.empty(1, 1, 1, 1)) and not folds(False, torch.empty(9, 1, 99, 99))
 
 
 # initialisation

@@ -8,6 +8,8 @@ from dpgan.discriminator import Discriminator, DiscriminatorOutput, PatchHead, c
 from dpgan.generator import Generator, GeneratorBlock, LabelToImage, check_label, check_noise, draw_noise, noise_map, resample_region
 from dpgan.labels import one_hot
 from dpgan.layers import SpectralConv2d, SyncBatchNorm2d, count_parameters
+from dpgan.norm import Halves, SpatialNorm, convolve, halves, normalise, scale_and_shift, stretch_matrix
+from dpgan.pyramid import condition
 
 SIZES = [(64, 64), (64, 128), (128, 128), (192, 256)]
 
@@ -314,6 +316,162 @@ def test_another_network_gets_input_and_sampling_from_the_base_class():
 
     net, label = One(), labels()
     assert torch.equal(net.sample(label, seed=1), net.sample(label, draw_noise(2, 8, 1))) and net.embed(label, draw_noise(2, 8, 1)).shape == (2, 14, 64, 128)
+
+
+# the same functions with less work
+
+def value_and_gradients(f, *inputs):
+    "Output, and the gradients of a weighted sum of it."
+    inputs = [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in inputs]
+    y = f(*inputs)
+    return [y.detach(), *torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view(y.shape).to(y)).sum(), inputs)]
+
+
+def assert_close(ours, plain, tolerance):
+    "Every tensor within a share of the other's norm."
+    for k, (a, b) in enumerate(zip(ours, plain, strict=True)):
+        a, b = a.double(), b.double()
+        assert (a - b).norm() <= tolerance * max(1.0, b.norm().item()), f"tensor {k}: off by {(a - b).norm():.1e} of {b.norm():.1e}"
+
+
+def normal(*shape, seed=0, dtype=torch.float64): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize("small, large", [(1, 4), (2, 2), (3, 6), (2, 64), (8, 32)])
+def test_stretch_matrix_is_what_the_kernel_sees_of_the_stretched_map(small, large):
+    coarse = normal(1, 1, small, 1)
+    fine = F.pad(F.interpolate(coarse, size=(large, 1), mode="bilinear", align_corners=False)[0, 0, :, 0], (1, 1))
+    ours = stretch_matrix(small, large, coarse).view(large, 3, small) @ coarse[0, 0, :, 0]
+    assert torch.allclose(ours, fine.unfold(0, 3, 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels last"])
+@pytest.mark.parametrize("coarse, scale", [((1, 1), 4), ((2, 4), 1), ((2, 3), 2), ((3, 2), 8)])
+def test_a_stretched_condition_is_convolved_before_it_is_stretched(coarse, scale, memory):
+    h, w = coarse
+    given = (normal(2, 4, h * scale, w * scale).contiguous(memory_format=memory), normal(2, 4, h, w, seed=1).contiguous(memory_format=memory), normal(5, 8, 3, 3, seed=2), normal(5, seed=3))
+    plain = value_and_gradients(lambda l, c, *wb: convolve(condition(l, c), *wb), *given)
+    assert_close(value_and_gradients(lambda l, c, *wb: convolve(halves(l, c, always=True), *wb), *given), plain, 1e-11)
+    single = [t.float() for t in given]
+    assert_close(value_and_gradients(lambda l, c, *wb: convolve(halves(l, c, always=True), *wb), *single), plain, 1e-5)
+    with torch.autocast("cpu", torch.bfloat16): assert_close(value_and_gradients(lambda l, c, *wb: convolve(halves(l, c, always=True), *wb).float(), *single), plain, 3e-2)
+
+
+def test_halves_are_kept_apart_where_it_pays():
+    for size, factor, expected in [((32, 32), 4, Halves), ((32, 32), 2, torch.Tensor), ((16, 16), 8, torch.Tensor), ((64, 128), 32, Halves)]:
+        assert isinstance(halves(normal(1, 2, *size), normal(1, 2, size[0] // factor, size[1] // factor)), expected)
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("kind", ["batch", "sync_batch", "instance"])
+def test_norms_that_share_statistics_keep_their_own_running_numbers(kind, double):
+    from dpgan.layers import norm
+    plain = [norm(kind, 3, affine=False).double() for _ in range(2)]
+    if kind != "instance": plain[1](9 * normal(2, 3, 4, 4, seed=5))
+    ours, larger = deepcopy(plain), lambda t: F.interpolate(t, scale_factor=2, mode="nearest") if double else t
+    for step, (training, momentum) in enumerate([(True, 0.1), (True, 0.1), (False, 0.1), (True, None), (True, 0.3)]):
+        x = normal(2, 3, 3, 4, seed=step) + step
+        for m in plain + ours:
+            m.train(training)
+            if kind != "instance": m.momentum = momentum
+        target = normal(2, *larger(x).shape, seed=9)
+        results = [value_and_gradients(lambda x: torch.stack(f(x)) * target, x) for f in (lambda x: normalise(ours, x, double), lambda x: [m(larger(x)) for m in plain])]
+        assert_close(*results, 1e-12)
+        for a, b in zip(ours, plain): assert_close(list(a.buffers()), list(b.buffers()), 1e-13)
+
+
+def test_equal_norms_stay_equal_to_the_last_bit():
+    G = generator().train()
+    for seed in range(3): G(labels(seed=seed), draw_noise(2, 64, seed))
+    for block in G.blocks:
+        if block.learned_shortcut: assert all(torch.equal(a, b) for a, b in zip(block.norm_0.norm.buffers(), block.norm_s.norm.buffers()))
+
+
+def test_scale_and_shift_are_the_maps_of_the_norm():
+    layer, level, coarse = seeded(lambda: SpatialNorm(3, 8)).double(), normal(2, 4, 32, 32), normal(2, 4, 4, 4, seed=1)
+    x, (scale, shift) = normal(2, 3, 32, 32, seed=2), scale_and_shift(layer, halves(level, coarse))
+    assert torch.allclose(layer(x, condition(level, coarse)), layer.norm(x) * scale + shift, atol=1e-12)
+
+
+def one_pass(net, *inputs):
+    "Outputs, gradients of all parameters, and buffers of a network after one pass."
+    net = deepcopy(net)
+    out = net(*inputs)
+    out = [out] if isinstance(out, torch.Tensor) else [out.class_logits, *out.patch_logits, *out.decoder_features]
+    loss = sum((t * torch.linspace(-1, 1, t.numel()).view(t.shape).to(t)).sum() / t.numel() for t in out)
+    return [*(t.detach() for t in out), *torch.autograd.grad(loss, list(net.parameters())), *net.buffers()]
+
+
+def set_ways(net, fast):
+    "Every part of a network the fast way, also where it does not pay, or every part step by step."
+    for m in net.modules():
+        if hasattr(m, "fast"): m.fast = fast
+        if hasattr(m, "fold"): m.fold = fast
+    return net
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("changes", [{}, {"norm": "instance"}, {"norm": "sync_batch"}, {"spectral_norm": False}, {"noise": False}], ids=str)
+def test_a_fast_generator_is_the_same_function(changes, training):
+    G, label = generator(**changes).double().train(training), labels()
+    z = None if changes.get("noise") is False else normal(2, 64)
+    assert_close(one_pass(set_ways(G, True), label, z), one_pass(set_ways(G, False), label, z), 1e-10)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("changes", [{}, {"norm": "instance"}, {"spectral_norm": False}], ids=str)
+def test_a_fast_discriminator_is_the_same_function(changes, training):
+    D, image = discriminator(**changes).double().train(training), images(2, 64, 256, dtype=torch.float64)
+    plain = one_pass(set_ways(D, False), image)
+    for fold in (True, None):
+        for m in D.modules():
+            if hasattr(m, "fold"): m.fold = fold
+        assert_close(one_pass(D, image), plain, 1e-10)
+
+
+def test_fast_ways_in_float32():
+    "The fast way is no further from the exact numbers than the plain one, up to a small factor."
+    label, z, image = labels(), normal(2, 64).float(), images(2, 64, 256)
+    for net, inputs in ((generator(), (label, z)), (discriminator(), (image,))):
+        exact = one_pass(deepcopy(set_ways(net, False)).double(), *(t.double() if t.is_floating_point() else t for t in inputs))
+        errors = []
+        for fast in (True, False): errors.append(sum((a.double() - b.double()).norm().item() / max(1.0, b.double().norm().item()) for a, b in zip(one_pass(set_ways(net, fast), *inputs), exact)))
+        assert errors[0] < 10 * errors[1] + 1e-5
+
+
+def test_fast_way_in_channels_last():
+    G, label, z = generator().double(), labels(), normal(2, 64)
+    plain = one_pass(set_ways(G, False), label, z)
+    assert_close(one_pass(set_ways(G, True).to(memory_format=torch.channels_last), label, z), plain, 1e-10)
+
+
+def test_arguments_choose_the_way():
+    assert all(not m.fast for m in generator(fast=False).modules() if hasattr(m, "fast")) and generator().blocks[3].fast
+    for fold in (None, True, False): assert all(m.fold is fold for m in discriminator(fold=fold).modules() if hasattr(m, "fold"))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_recomputed_features_change_nothing(training):
+    "Two forwards before the backward pass, so that the singular vectors have moved on when a block is computed again."
+    label, z, image = labels(), normal(2, 64), images(2, 64, 128, dtype=torch.float64)
+    for net, inputs in ((generator(), [(label, z), (label, z + 1)]), (discriminator(), [(image,), (-image,)])):
+        net, results = net.double().train(training), []
+        for net.checkpointing in (False, True):
+            copy = deepcopy(net)
+            outs = [copy(*i) for i in inputs]
+            outs = [o if isinstance(o, torch.Tensor) else o.class_logits + o.decoder_features[1].mean() + o.patch_logits[0].mean() + o.patch_logits[1].mean() for o in outs]
+            grads = torch.autograd.grad(sum((k + 1) * o.square().mean() for k, o in enumerate(outs)), list(copy.parameters()))
+            results.append([*outs, *grads, *copy.buffers()])
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_recomputation_keeps_less():
+    def kept(net, *inputs):
+        sizes = {}
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.setdefault(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()), t)[1], lambda t: t): out = net(*inputs)
+        return sum(sizes.values()), out
+    for make, inputs in ((lambda **k: generator(base_channels=8, **k), (labels(), normal(2, 64).float())), (lambda **k: discriminator(base_channels=8, **k), (images(),))):
+        assert kept(make(checkpointing=True), *inputs)[0] < 0.8 * kept(make(), *inputs)[0]
 
 
 # gradients
