@@ -2,7 +2,7 @@
 
     python benchmarks/ship_generator.py RUN [--checkpoint RUN/best] [--name scenes] [--images 500]
 
-Writes `dpgan/weights/NAME_generator.safetensors` (parameters in half precision) with its record, scores *that file* on the validation split by the
+Writes `dpgan/weights/NAME_generator.safetensors` (parameters in half precision) with its record (command, scores, curves), scores *that file* on the validation split by the
 scenes judge beside the judge's score on the real scenes, and writes `benchmarks/results/NAME_generator.json` with the curves of the run.
 """
 import argparse
@@ -56,9 +56,10 @@ if __name__ == "__main__":
     scored = found["judges"]["scenes"]
     scores = {"images": found["data"]["images"], "miou": round(scored["generated"]["miou"], 4), "real_miou": round(scored["real"]["miou"], 4),
               "share_of_real_miou": round(scored["share_of_real_miou"], 4), "FD-scenes": round(found["distances"]["FD-scenes"]["FD-scenes"], 4)}
-    save_pretrained(file, G, config, classes, training=training, scores=scores)
+    curves = curve(lines(args.run / "metrics.jsonl"), 60)
+    save_pretrained(file, G, config, classes, training=training, scores=scores, scores_in_training=lines(args.run / "scores.jsonl"), curves=curves)
     result = {"environment": environment(), "bytes": file.stat().st_size, "training": training, "scores": scores,
               "evaluation": {k: found[k] for k in ("distances", "judges", "diversity", "data", "setup")}, "run": summarise(args.run),
-              "scores_in_training": lines(args.run / "scores.jsonl"), "curves": curve(lines(args.run / "metrics.jsonl"))}
+              "scores_in_training": lines(args.run / "scores.jsonl"), "curves": curves}
     (RESULTS / f"{args.name}_generator.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({"bytes": result["bytes"], "training": training, "scores": scores, "diversity": found["diversity"]}, indent=2))

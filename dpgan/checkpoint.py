@@ -189,9 +189,12 @@ def save_pretrained(
     class_set: ClassSet, # of its label maps
     **about, # what JSON can hold: command, seed, steps, scores
 ) -> None:
-    "Write a generator as one small file: parameters in half precision, statistics as they are."
+    "Write a generator as one small file: parameters in half precision, statistics as they are. Raises `CheckpointError` where that cannot be done."
     file, halved = Path(file), {name for name, _ in G.named_parameters()}
+    if file.suffix != ".safetensors": raise CheckpointError(f"{file}: the name of a generator's file ends in .safetensors")
     tensors = {k: (t.half() if k in halved else t).contiguous().cpu() for k, t in G.state_dict().items()}
+    bad = [k for k in halved if not tensors[k].isfinite().all()]
+    if bad: raise CheckpointError(f"{bad[0]} holds numbers beyond half precision (65,504); this generator cannot be written so")
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     save_file(tensors, partial)
@@ -222,8 +225,12 @@ def load_pretrained(
 ) -> tuple[Generator, Config, ClassSet]: # the generator in evaluation mode, its configuration and its classes
     "A trained generator without training, download or network. Raises `CheckpointError` where there is none or it is not whole."
     file = pretrained_file(name)
+    if file.is_file() and (file.parent / "state.json").is_file(): raise CheckpointError(f"{file} is a part of a checkpoint; give its folder, {file.parent}")
     record = read_record(file.with_suffix(".json"))
+    if not isinstance(record, dict) or not {"config", "classes"} <= record.keys():
+        raise CheckpointError(f"{file.with_suffix('.json')} is no record of a generator (of a judge, perhaps); give a file that save_pretrained wrote")
     config, classes = from_dict(record["config"]), ClassSet.from_dict(record["classes"])
+    if classes.num_classes != config.data.num_classes: raise CheckpointError(f"{file}: its record names {classes.num_classes} classes, but its generator has {config.data.num_classes}")
     G = Generator(config.data.num_classes, **vars(config.generator))
     load_weights(G, read_tensors(file), str(file))
     return G.to(device).eval(), config, classes

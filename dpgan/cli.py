@@ -7,10 +7,10 @@ __all__ = ['app', 'OutOption', 'DataOption', 'CheckpointOption', 'DeviceOption',
            'WEIGHTS', 'FeaturesOption', 'JudgeOption', 'WeightsOption', 'main', 'find_preset', 'settings_command',
            'save_image', 'draw_scenes', 'parse_settings', 'run_config', 'held_out_pairs', 'usual_callbacks',
            'stopping_politely', 'describe_run', 'next_line', 'run_record', 'notice', 'default_extractor', 'scoring',
-           'build_trainer', 'train', 'pick_device', 'replay', 'generate', 'explorer_notebook', 'explore_command',
-           'export_command', 'check_data_command', 'read_weights', 'split_size', 'pick_extractor', 'outside_judge',
-           'pick_judge', 'check_used', 'default_judges', 'open_split', 'evaluate_command', 'train_judge_command',
-           'import_released']
+           'build_trainer', 'train', 'pick_device', 'threads', 'replay', 'generate', 'explorer_notebook',
+           'new_notebook', 'explore_command', 'export_command', 'check_data_command', 'read_weights', 'split_size',
+           'pick_extractor', 'outside_judge', 'pick_judge', 'check_used', 'default_judges', 'open_split',
+           'evaluate_command', 'train_judge_command', 'import_released']
 
 # %% ../nbs/16_cli.ipynb #cli-imports
 import json
@@ -19,7 +19,6 @@ import platform
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +37,7 @@ from tqdm.auto import tqdm
 from .checkpoint import (CheckpointError, convert_released_discriminator, convert_released_generator, find_checkpoint, is_small, load_weights,
                               open_generator, pretrained_file, read_record, read_released, saved_root, write_folder, write_text)
 from .config import PRESETS, Config, ConfigError, from_dict, nearest, override, preset, settings_table, to_dict, to_json
-from .data import LabelFolder, PairDataset, check_data, evaluation_loader, existing_splits, open_class_set, quick_check, resolve_data, to_float
+from .data import LabelFolder, PairDataset, check_data, evaluation_loader, existing_splits, open_class_set, open_pairs, quick_check, resolve_data, to_float
 from .discriminator import Discriminator
 from .editing import EditError, read_recipe
 from .export import ExportError, about_generator, check_onnx, export_onnx
@@ -346,6 +345,18 @@ def pick_device(
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count(): raise ConfigError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
     return device
 
+# %% ../nbs/16_cli.ipynb #cli-threads
+@contextmanager
+def threads(
+    count: int, # of torch, on the CPU
+) -> Iterator[None]:
+    "Compute with so many threads for a while: how sums are split decides about the last digit. Raises `EditError` where that is no number of threads."
+    if not isinstance(count, int) or not 1 <= count <= 1024: raise EditError(f"threads = {count!r}: a recipe's number of threads is a whole number 1..1024")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try: yield
+    finally: torch.set_num_threads(before)
+
 # %% ../nbs/16_cli.ipynb #cli-replay
 def replay(
     recipes: list[Path], # JSON files that the explorer wrote
@@ -364,7 +375,8 @@ def replay(
         precision = about.get("precision", "off")
         if precision not in ("off", "bf16"): raise EditError(f"{path}: precision {precision!r} is neither off nor bf16; export the recipe again")
         if precision not in nets: nets[precision] = FastGenerator(G, precision)
-        save_image(image_to_uint8(nets[precision].sample(label.to(device), z.to(device)))[0], out / f"{path.stem}.png")
+        with threads(about.get("threads", torch.get_num_threads())): image = nets[precision].sample(label.to(device), z.to(device))
+        save_image(image_to_uint8(image)[0], out / f"{path.stem}.png")
     print(f"{len(recipes)} images in {time.perf_counter() - start:.1f} s, in {out}")
 
 # %% ../nbs/16_cli.ipynb #cli-generate
@@ -374,15 +386,18 @@ def generate(
     labels: Annotated[Path | None, typer.Option(help="Folder of label maps (PNG of the data set's raw ids).")] = None, # what to draw
     recipe: Annotated[list[Path], typer.Option(help="Recipe that the explorer wrote, as often as needed; instead of --labels.")] = [], # what to draw again
     checkpoint: CheckpointOption = Path("scenes"), # where the generator is
-    seed: Annotated[int, typer.Option(help="Seed of the noise.", min=0)] = 0, # noise
-    samples: Annotated[int, typer.Option(help="Images for each label map.", min=1)] = 1, # images a label map
-    batch: Annotated[int, typer.Option(help="Images drawn at once.", min=1)] = 4, # images at once
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise; 0 where not given.", min=0)] = None, # noise
+    samples: Annotated[int | None, typer.Option(help="Images for each label map; 1 where not given.", min=1)] = None, # images a label map
+    batch: Annotated[int | None, typer.Option(help="Images drawn at once; 4 where not given.", min=1)] = None, # images at once
     height: Annotated[int | None, typer.Option(help="Height in pixels, a multiple of 64; by default as in training.")] = None, # pixels
     width: Annotated[int | None, typer.Option(help="Width in pixels, a multiple of 64; by default as in training.")] = None, # pixels
     device: DeviceOption = None, # where to compute
 ) -> None:
     "Draw images for a folder of label maps, or for recipes, with the averaged generator."
     if bool(labels) == bool(recipe): raise ConfigError("generate needs either --labels FOLDER or --recipe FILE")
+    given = [n for n, v in {"--seed": seed, "--samples": samples, "--batch": batch, "--height": height, "--width": width}.items() if v is not None]
+    if recipe and given: raise ConfigError(f"{given[0]} has no effect on a recipe, which says everything itself; leave it out")
+    seed, samples, batch = seed or 0, samples or 1, batch or 4
     device = pick_device(device)
     G, config, class_set = open_generator(checkpoint, device)
     if recipe: return replay(recipe, out, G, class_set, device)
@@ -413,6 +428,17 @@ def explorer_notebook(
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return json.dumps({"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
 
+# %% ../nbs/16_cli.ipynb #cli-new-notebook
+def new_notebook(
+    content: str, # JSON
+) -> Path: # explore.ipynb in the working folder, or explore-2.ipynb and so on where that holds something else
+    "Write a notebook without overwriting one."
+    for n in range(1, 1000):
+        path = Path("explore.ipynb" if n == 1 else f"explore-{n}.ipynb")
+        if not path.exists(): write_text(path, content)
+        if path.read_text() == content: return path.resolve()
+    raise ConfigError("there are a thousand notebooks explore-N.ipynb here already; delete some")
+
 # %% ../nbs/16_cli.ipynb #cli-explore
 @app.command("explore")
 def explore_command(
@@ -425,14 +451,15 @@ def explore_command(
     "Open the explorer in JupyterLab: touch the label map, see the image change."
     if find_spec("jupyterlab") is None: raise ConfigError('the explorer opens in JupyterLab, which is not installed: pip install "dpgan[explore]"')
     if find_spec("anywidget") is None: notice('without anywidget there is no painting, only lists and buttons: pip install "dpgan[explore]"')
-    open_generator(checkpoint)
-    notebook = Path(tempfile.mkdtemp(prefix="dpgan-")) / "explore.ipynb"
-    write_text(notebook, explorer_notebook(checkpoint, data, seed))
+    _, config, _ = open_generator(checkpoint)
+    if data: open_pairs(config.data, data, "val")
+    notebook = new_notebook(explorer_notebook(checkpoint, data, seed))
     print(f"{notebook}: choose Run, Run All Cells; Ctrl-C here ends the server", flush=True)
     options = ["--no-browser"] if not browser else []
     if port: options += [f"--port={port}", "--ServerApp.port_retries=0"]
     if hasattr(os, "geteuid") and os.geteuid() == 0: options.append("--allow-root")  # in a container; the server listens on this machine alone and asks for a token
     call = [sys.executable, "-m", "jupyterlab", str(notebook), *options]
+    if os.name == "posix": os.execv(call[0], call)  # JupyterLab takes this process's place, so signals reach it
     raise typer.Exit(subprocess.run(call).returncode)
 
 # %% ../nbs/16_cli.ipynb #cli-export

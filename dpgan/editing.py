@@ -581,7 +581,7 @@ def write_recipe(
 def _plain(source):
     "A recipe's dictionary, from a file or as it is, and its name for messages."
     if isinstance(source, dict): return source, "recipe"
-    try: return json.loads(Path(source).read_text(encoding="utf-8")), str(source)
+    try: return json.loads(Path(source).read_text(encoding="utf-8-sig")), str(source)
     except json.JSONDecodeError as e: raise EditError(f"{source}: this is not valid JSON ({e.msg}, line {e.lineno}); export the recipe again") from None
     except (OSError, UnicodeDecodeError, RecursionError) as e: raise EditError(f"{source}: cannot be read ({type(e).__name__}); give the path of a recipe's JSON file") from None
 
@@ -688,6 +688,8 @@ def read_label_file(
     "Read a label map from a PNG that holds the data set's ids (grey or indexed) or its classes' exact colours."
     where = "label map" if isinstance(source, bytes) else str(source)
     try: picture, stretch = _opened(source)
+    except FileNotFoundError: raise EditError(f"{where}: there is no such file") from None
+    except Image.DecompressionBombError: raise EditError(f"{where}: this picture is far larger than any label map; make it {height} x {width} first") from None
     except Exception as e: raise EditError(f"{where}: cannot be read as a picture ({type(e).__name__}); give a PNG") from None
     if picture.size != (width, height) and not resize:
         raise EditError(f"{where}: {picture.size[1]} x {picture.size[0]} pixels (height x width), wanted are {height} x {width}; resize=True takes the nearest pixels")

@@ -95,7 +95,7 @@ class Lab:
         self.work.mkdir(parents=True)
         own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
                "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "JUPYTERLAB_DIR": str(Path(sys.prefix, "share", "jupyter", "lab")), **{k: str(home / v) for k, v in own.items()}}
+        env = {"OMP_NUM_THREADS": "1", **os.environ, "JUPYTERLAB_DIR": str(Path(sys.prefix, "share", "jupyter", "lab")), **{k: str(home / v) for k, v in own.items()}}
         env = {k: v for k, v in env.items() if k not in ("JUPYTER_PATH", "PYTHONPATH")}
         env["JUPYTER_CONFIG_PATH"] = str(Path(sys.prefix, "etc", "jupyter"))  # the server's own extensions, also for a layered Python
         news = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"

@@ -171,6 +171,21 @@ def test_pretrained_errors(tmp_path):
     with pytest.raises(CheckpointError, match="damaged"): load_pretrained(tmp_path / "bad_generator.safetensors")
 
 
+def test_what_is_no_pretrained_file_is_said(tmp_path):
+    G, config, classes = load_pretrained("scenes")
+    judge = pretrained_file("scenes").with_name("scenes_judge.safetensors")
+    with pytest.raises(CheckpointError, match="no record of a generator"): load_pretrained(judge)
+    with pytest.raises(CheckpointError, match="ends in .safetensors"): save_pretrained(tmp_path / "plain", G, config, classes)
+    save_pretrained(tmp_path / "x.safetensors", G, config, classes)
+    record = json.loads((tmp_path / "x.json").read_text())
+    record["config"]["data"]["num_classes"] = 14
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="15 classes"): load_pretrained(tmp_path / "x.safetensors")
+    with torch.no_grad(): G.head.weight[0, 0, 0, 0] = 1e5
+    with pytest.raises(CheckpointError, match="beyond half precision"): save_pretrained(tmp_path / "y.safetensors", G, config, classes)
+    assert not (tmp_path / "y.safetensors").exists()
+
+
 def test_the_shipped_generator_is_small_and_says_what_it_is():
     file = pretrained_file("scenes")
     record = json.loads(file.with_suffix(".json").read_text())

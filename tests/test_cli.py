@@ -330,21 +330,46 @@ def test_explore_serves_a_notebook(tmp_path):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    env = {**os.environ, "TMPDIR": str(tmp_path), "JUPYTER_TOKEN": "secret"}
+    env = {**os.environ, "JUPYTER_TOKEN": "secret"}
+    (tmp_path / "explore.ipynb").write_text("mine")
     call = [sys.executable, "-m", "dpgan.cli", "explore", "--no-browser", "--port", str(port), "--seed", "7"]
-    process = subprocess.Popen(call, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    process = subprocess.Popen(call, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try:
         content = None
         for _ in range(120):
             time.sleep(0.5)
             assert process.poll() is None, process.communicate()[0]
-            try: content = urlopen(f"http://127.0.0.1:{port}/api/contents/explore.ipynb?token=secret", timeout=5).read(); break
+            try: content = urlopen(f"http://127.0.0.1:{port}/api/contents/explore-2.ipynb?token=secret", timeout=5).read(); break
             except OSError: pass
-        assert "explore('scenes', seed=7)" in "".join(json.loads(content)["content"]["cells"][1]["source"])
+        assert "explore('scenes', seed=7)" in "".join(json.loads(content)["content"]["cells"][1]["source"]) and (tmp_path / "explore.ipynb").read_text() == "mine"
+        process.terminate()
+        assert process.wait(30) is not None, "a signal reaches the server"
     finally:
         if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
 
 
-def test_explore_looks_before_it_starts_anything(tmp_path, capsys):
+def test_two_recipes_of_one_name_are_refused(tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_recipe(tmp_path / folder / "recipe.json", recipe(a_state()))
+    assert run("generate", "--recipe", tmp_path / "a/recipe.json", "--recipe", tmp_path / "b/recipe.json", "--out", tmp_path / "x") == 2
+    assert "two recipes are called recipe.json" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("about, words", [({"precision": "fp8"}, "'fp8'"), ({"precision": [1]}, "neither off nor bf16"), ({"threads": 0}, "threads = 0"), ({"threads": "two"}, "threads = 'two'")])
+def test_recipes_edited_by_hand_end_in_a_message(tmp_path, capsys, about, words):
+    write_recipe(tmp_path / "street.json", recipe(a_state(), **about))
+    assert run("generate", "--recipe", tmp_path / "street.json", "--out", tmp_path / "x") == 1 and words in capsys.readouterr().err
+
+
+def test_a_recipe_is_drawn_with_its_number_of_threads(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(FastGenerator, "sample", lambda self, label, z: seen.append(torch.get_num_threads()) or torch.zeros(1, 3, 64, 128))
+    before = torch.get_num_threads()
+    write_recipe(tmp_path / "street.json", recipe(a_state(), threads=before + 1))
+    assert run("generate", "--recipe", tmp_path / "street.json", "--out", tmp_path / "x") == 0 and seen == [before + 1] and torch.get_num_threads() == before
+
+
+def test_explore_looks_before_it_starts_anything(tmp_path, capsys, trained):
     assert run("explore", "--checkpoint", tmp_path / "none") == 1 and "no checkpoint" in capsys.readouterr().err

@@ -51,8 +51,10 @@ def test_the_file_says_what_it_is(exported):
 
 
 def test_noise_as_a_map(tmp_path):
-    G = Generator(5, **SMALL).eval()
+    G = Generator(5, **SMALL).double().train()
     export_onnx(G, tmp_path / "map.onnx", 64, 64, noise="map")
+    assert G.training and G.head.weight.dtype == torch.float64, "the generator stays as it was"
+    G = G.float().eval()
     assert check_onnx(tmp_path / "map.onnx", G, labels(3), torch.randn(3, 3, 64, 64)) < 1e-4
 
 
