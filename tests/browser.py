@@ -208,6 +208,14 @@ class Page:
         for p in where[1:]: self.page.mouse.move(*p, steps=4)
         self.page.mouse.up()
 
+    def touch(self, first: list[tuple[int, int]], second: list[tuple[int, int]]):
+        "Two fingers, the second a little later, each from one pixel to another."
+        self.canvas("Label map").scroll_into_view_if_needed()
+        box, events = self.canvas("Label map").bounding_box(), self.page.context.new_cdp_session(self.page)
+        where = lambda finger, p: {"id": finger, **{axis: box[axis] + offset for axis, offset in self.place(*p).items()}}
+        steps = [("touchStart", [where(0, first[0])]), ("touchStart", [where(0, first[0]), where(1, second[0])]), ("touchMove", [where(0, first[1]), where(1, second[1])]), ("touchEnd", [])]
+        for kind, points in steps: events.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
     def shows(self, name: str, wanted: np.ndarray):
         "Wait until a canvas shows exactly these pixels."
         until(lambda: np.array_equal(self.pixels(name), wanted), f"the expected pixels on the canvas {name}")

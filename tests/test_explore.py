@@ -1,15 +1,19 @@
 "The explorer without a browser: every event, bursts, slow and failing generators, files, both faces, and a Python without anywidget."
 import asyncio
 import base64
+import dataclasses
+import gc
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
+import weakref
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import ipywidgets as widgets
 import matplotlib
@@ -26,13 +30,13 @@ from matplotlib import pyplot as plt
 from dpgan import explore as module
 from dpgan.checkpoint import CheckpointError, load_pretrained
 from dpgan.data import SCENES, SceneList
-from dpgan.editing import EVENTS, ExplorerState, NoiseMap, Seed, Slerp, label_rgb, read_label_file, read_recipe
+from dpgan.editing import EVENTS, EditError, ExplorerState, NoiseMap, Seed, Slerp, distance_to, label_rgb, read_label_file, read_recipe
 from dpgan.explore import (STATIC, VIEW, VIEWS, Canvas, Explorer, Painter, Post, Renderer, Workbench, as_picture, control, draw_outline, enlarge, explore, label_file, label_runs, look,
-                           marked, new_events, noise_text, outline, panel, png, session_sheet, sheet, uploads)
+                           marked, new_events, noise_text, outline, panel, png, session_files, session_sheet, sheet, thumbnail, uploads)
 from dpgan.features import weights_digest
 from dpgan.generator import Generator
 from dpgan.inference import FastGenerator
-from dpgan.labels import CITYSCAPES, COCO_STUFF, image_to_uint8
+from dpgan.labels import CITYSCAPES, COCO_STUFF, DataError, image_to_uint8
 from tiny import tiny_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -246,7 +250,8 @@ ALL_EVENTS = {
     "select_region": {"row": 40, "col": 5}, "select_class": {"class_id": 3}, "select_all": {}, "select_none": {}, "lock": {}, "unlock": {}, "unlock_all": {}, "set_brush": {"class_id": 3, "size": 4},
     "paint": PAINT, "erase": {"points": [[50, 50]], "size": 5}, "fill": {"row": 2, "col": 2, "class_id": 8}, "resample": {}, "resample_selection": {"seed": 9}, "interpolate": {"t": 0.5},
     "undo": {}, "redo": {}, "load_label": {"label": np.ones((64, 64), int)}, "blank": {"class_id": "road"},
-    "seed": {"seed": 77}, "other": {"seed": 5}, "variants": {"count": 3}, "take": {"index": 0}, "view": {"view": "difference"}, "example": {"index": 3}, "load": {"content": None}, "fill_selection": {"class_id": 8}}
+    "seed": {"seed": 77}, "other": {"seed": 5}, "variants": {"count": 3}, "take": {"index": 0}, "view": {"view": "difference"}, "example": {"index": 3}, "load": {"content": None}, "fill_selection": {"class_id": 8},
+    "select_regions": {"places": [[2, 2], [60, 60]]}, "original": {}}
 
 
 def test_every_event_is_tried():
@@ -257,7 +262,8 @@ def test_every_event_is_tried():
 @pytest.mark.parametrize("canvas", FACES)
 @pytest.mark.parametrize("kind", ALL_EVENTS)
 def test_every_event_is_done_and_drawn(start, kind, canvas):
-    ex = make(Slow(0), start.select_region(2, 2).paint([[50, 50]], 3, 9).resample(3).undo(), canvas)
+    begin = start.select_class(1).lock().select_class(10).lock().select_class(1) if kind.startswith("unlock") else start.select_region(2, 2)
+    ex = make(Slow(0), begin.paint([[8, 8], [50, 50]], 3, 9).resample(3).undo(), canvas)
     if kind == "take": ex.send("variants", count=2)
     event = {"kind": kind, **ALL_EVENTS[kind]}
     if kind == "load": event["content"] = label_file(start.label[::-1], SCENES)
@@ -265,7 +271,8 @@ def test_every_event_is_done_and_drawn(start, kind, canvas):
     ex.do(event); ex.wait()
     assert not said(ex) and shows(ex)
     changes = {"variants": ex.state is before and len(ex.strip.children) == 3, "view": ex.view.value == "difference", "seed": ex.seed.value == 77, "other": ex.other.value == 5,
-               "unlock": True, "unlock_all": True, "set_brush": ex.state.brush_size == 4, "undo": ex.state.past == before.past[:-1]}
+               "unlock": np.array_equal(ex.state.locked, start.label == 10), "unlock_all": before.locked.any() and not ex.state.locked.any(), "undo": ex.state.past == before.past[:-1],
+               "set_brush": ex.state.brush_size == 4 and ex.class_id.value == 3, "original": (before.label != start.label)[before.selection].any() and np.array_equal(ex.state.label, np.where(before.selection, start.label, before.label))}
     assert changes.get(kind, ex.state is not before)
     if kind not in ("variants", "view", "seed", "other", "undo", "take", "redo") and kind in EVENTS and kind not in ("resample", "interpolate"):
         assert np.array_equal(ex.state.label, getattr(before, kind)(**ALL_EVENTS[kind]).label)
@@ -274,12 +281,16 @@ def test_every_event_is_done_and_drawn(start, kind, canvas):
 @pytest.mark.parametrize("event, part", [
     ({"kind": "dance"}, "dance"), ({}, "None"), (None, "None"), ("undo", "None"), ({"kind": "select_region", "row": 64, "col": 0}, "row"), ({"kind": "select_region"}, "row"),
     ({"kind": "resample", "seed": -1}, "seed"), ({"kind": "resample", "seed": "x"}, "seed"), ({"kind": "take", "index": 0}, "variants first"), ({"kind": "view", "view": "x"}, "before"),
-    ({"kind": "example", "index": 500}, "0..499"), ({"kind": "load", "content": b"no picture"}, "PNG"), ({"kind": "interpolate", "t": 2}, "t = 2"), ({"kind": "variants", "count": 1, "x": 2}, "x"),
+    ({"kind": "example", "index": 500}, "0..499"), ({"kind": "example", "index": 1.5}, "index = 1.5"), ({"kind": "variants", "count": "a"}, "count = 'a'"), ({"kind": "variants", "count": -2}, "count = -2"),
+    ({"kind": "take", "index": "a"}, "variants first"), ({"kind": "load"}, "missing a required argument: 'content'"), ({"kind": "load", "content": 7}, "bytes"), ({"kind": "view", "view": [1]}, "no view [1]"),
+    ({"kind": "seed", "seed": True}, "seed = True"), ({"kind": "resample", "seed": 2**53}, "seed = 9007199254740992"), ({"kind": "interpolate", "t": 0.5, "seed": 2**60}, "seed = "), ({"kind": "other", "seed": -1}, "seed = -1"),
+    ({"kind": "select_regions", "places": 3}, "places = 3"), ({"kind": "select_regions", "places": [[99, 0]]}, "row = 99"), ({"kind": "original"}, "selected"), ({"kind": "set_brush", "size": 0}, "size = 0"),
+    ({"kind": "blank", "height": 100, "width": 70}, "100 x 70"), ({"kind": "load_label", "label": np.ones((64, 65), int)}, "64 x 65"), ({"kind": "load", "content": b"{}"}, "no recipe"), ({"kind": "load", "content": b" {"}, "valid JSON"), ({"kind": "load", "content": b"no picture"}, "PNG"), ({"kind": "interpolate", "t": 2}, "t = 2"), ({"kind": "variants", "count": 1, "x": 2}, "x"),
     ({"kind": "fill_selection", "class_id": 1}, "selected"), ({"kind": "paint", "points": [], "stroke": "s"}, "points")])
 def test_what_cannot_be_done_is_said_and_changes_nothing(start, event, part):
     ex = make(Slow(0), start)
     ex.do(event); ex.wait()
-    assert part in said(ex) and ex.state is start and "<b>" in ex.status.value and shows(ex)
+    assert part in said(ex) and ex.state is start and "<b>" in ex.status.value and shows(ex) and (ex.session.seed, ex.session.other, ex.session.mix) == (1, 2, 0)
     ex.send("select_all")
     assert not said(ex) and "seed 0" in ex.status.value
 
@@ -287,7 +298,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(start, event, part):
 def test_everything_locked_is_said(start):
     ex = make(Slow(0), start.select_all().lock())
     ex.send("resample")
-    assert "locked" in said(ex)
+    assert "locked" in said(ex) and ex.seed.value == 1, "no seed is used up"
 
 
 def test_a_failing_generator_is_shown_and_gets_another_chance(start):
@@ -354,7 +365,7 @@ def test_variants_are_drawn_shown_taken_and_forgotten(start):
     box = ex.strip.children[2]
     assert box.children[1].description == "Take 3"
     box.children[1].click(); ex.wait()
-    assert ex.state is ex.session.variants[2] and np.array_equal(ex.image, ex.session.strip[2]) and len(ex.strip.children) == 4
+    assert ex.state.noise is ex.session.variants[2].noise and np.array_equal(ex.image, ex.session.strip[2]) and len(ex.strip.children) == 4
     ex.send("undo"); ex.wait()
     assert ex.state.noise.specs == (Seed(0),) and not ex.strip.children
 
@@ -561,13 +572,44 @@ def test_uploads_of_both_versions_of_ipywidgets(start):
         assert not said(ex) and np.array_equal(ex.state.label, start.label[::-1])
 
 
-def test_a_file_of_another_size_is_offered_to_be_resized(start):
-    ex, content = make(Slow(0), start), ({"content": memoryview(label_file(np.repeat(start.label, 2, 0), SCENES))},)
-    ex.load({"new": content})
+def upload(ex, content, name="map.png"):
+    "What the page does when a file is chosen, in ipywidgets 7 and 8."
+    box = ex.upload
+    if hasattr(box, "_counter"): box.metadata, box.data, box._counter = [{"name": name}], [content], box._counter + 1
+    else: box.value = ({"name": name, "type": "", "size": len(content), "content": memoryview(content), "last_modified": datetime(2026, 1, 1)},)
+
+
+def test_a_file_of_another_size_is_kept_and_loaded_when_the_box_is_ticked(start):
+    ex, content = make(Slow(0), start), label_file(np.repeat(start.label, 2, 0), SCENES)
+    upload(ex, content)
     assert "128 x 64" in said(ex) and "resize" in said(ex) and ex.state is start
     ex.resize.value = True
-    ex.load({"new": content})
-    assert not said(ex) and np.array_equal(ex.state.label, start.label)
+    assert not said(ex) and np.array_equal(ex.state.label, start.label) and ex.state is not start
+    for _ in range(2):
+        old = ex.state
+        upload(ex, content)
+        assert not said(ex) and ex.state is not old, "the same file again"
+    ex.resize.value = False
+    upload(ex, content)
+    ex.send("select_all")
+    ex.resize.value, old = True, ex.state
+    assert ex.state is old, "the file is forgotten with its message"
+
+
+def test_a_recipe_is_opened_by_the_upload_button(net, start):
+    ex = make(net, start)
+    ex.send("select_class", class_id="sky"); ex.send("resample_selection", seed=5); ex.send("paint", **PAINT); ex.wait()
+    old, picture, content = ex.state, ex.image, session_files(ex.session)["recipe.json"]
+    ex.send("blank", class_id=1); ex.send("resample", seed=9)
+    upload(ex, b"\xef\xbb\xbf" + content, "recipe.json"); ex.wait()
+    assert not said(ex) and np.array_equal(ex.state.label, old.label) and ex.state.noise.same(old.noise) and np.array_equal(ex.image, picture)
+    ex.send("undo")
+    assert set(ex.state.label.flat) == {1} and ex.state.noise.specs == (Seed(9),)
+    before, kept = ex.state, json.loads(content)
+    ex.session.about["digest"] = "abc"
+    for change, part in (({"z_dim": 5}, "5 channels"), ({"classes": CITYSCAPES.to_dict()}, "classes of Cityscapes"), ({"generator": {"digest": "other"}}, "weights other"), ({"version": 9}, "version 9")):
+        upload(ex, json.dumps({**kept, **change}).encode(), "recipe.json")
+        assert part in said(ex) and ex.state is before
 
 
 @pytest.mark.parametrize("classes", [SCENES, CITYSCAPES, COCO_STUFF], ids=lambda c: c.name)
@@ -626,7 +668,7 @@ def run(tmp_path_factory):
 def test_explore_with_no_argument():
     ex = explore(seed=5)
     assert ex.state.noise.specs == (Seed(5),) and ex.image.shape == (64, 128, 3) and ex.state.photo is not None
-    assert ex.session.about == {"name": "scenes", "digest": weights_digest(load_pretrained("scenes")[0]), "precision": "off"}, "what `dpgan generate --recipe` compares"
+    assert ex.session.about == {"name": "scenes", "digest": weights_digest(load_pretrained("scenes")[0]), "precision": "off", "threads": torch.get_num_threads()}, "what `dpgan generate --recipe` compares"
     assert isinstance(ex.side, module.CanvasSide if ANYWIDGET else module.PlainSide)
 
 
@@ -641,14 +683,74 @@ def test_explore_says_what_does_not_fit(run, tmp_path):
     with pytest.raises(ValueError, match="precision"): explore(run, precision="float8")
 
 
-def test_without_a_data_set_it_starts_blank(run, monkeypatch):
-    opened = module.open_generator(run, "cpu")
-    other = SimpleNamespace(data=SimpleNamespace(dataset="folder", height=64, width=64))
-    monkeypatch.setattr(module, "open_generator", lambda *where: (opened[0], other, opened[2]))
-    ex = explore(run, canvas=False)
-    assert set(ex.state.label.flat) == {1} and not ex.session.pairs and not hasattr(ex.state.photo, "shape")
+# ---- data sets of one's own
+
+def write_folder(root, class_set=SCENES):
+    "Three scenes as a folder of pairs, with these classes."
+    for part in ("images", "labels"): (root / "val" / part).mkdir(parents=True)
+    for i in range(3):
+        photo, label = SceneList("val").read(i, 64, 64)
+        Image.fromarray(photo).save(root / "val" / "images" / f"{i}.png")
+        Image.fromarray(np.array([ids[0] for ids in SCENES.raw_ids], np.uint8)[label]).save(root / "val" / "labels" / f"{i}.png")
+    classes = [{"id": ids[0], "name": name, "color": list(colour)} for ids, name, colour in zip(class_set.raw_ids, class_set.names, class_set.colours)]
+    (root / "classes.json").write_text(json.dumps({"name": "scenes", "void_id": 0, "classes": classes}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "mine")
+
+
+@pytest.fixture(scope="module")
+def folder_run(run, folder, tmp_path_factory):
+    "The same run, of a folder of pairs."
+    out = tmp_path_factory.mktemp("folder") / "run"
+    shutil.copytree(run, out)
+    for file in [f for f in out.rglob("*.json") if "dataset" in f.read_text()]: file.write_text(re.sub(r'"dataset": *"scenes"', '"dataset": "folder"', file.read_text()))
+    (out / "run.json").write_text(json.dumps({**(json.loads((out / "run.json").read_text()) if (out / "run.json").exists() else {}), "data": str(folder)}))
+    return out
+
+
+def test_a_run_finds_its_own_data(folder_run, folder):
+    ex = explore(folder_run, canvas=False)
+    assert len(ex.session.pairs) == 3 and np.array_equal(ex.state.photo, SceneList("val").read(0, 64, 64)[0]) and not said(ex)
+    ex.send("example", index=2)
+    assert np.array_equal(ex.state.label, SceneList("val").read(2, 64, 64)[1])
+    assert len(explore(folder_run, folder, canvas=False).session.pairs) == 3
+
+
+def test_without_its_data_it_starts_blank(folder_run, tmp_path):
+    out = shutil.copytree(folder_run, tmp_path / "run")
+    (out / "run.json").write_text(json.dumps({**json.loads((out / "run.json").read_text()), "data": str(tmp_path / "gone")}))
+    ex = explore(out, canvas=False)
+    assert set(ex.state.label.flat) == {1} and not ex.session.pairs and ex.state.photo is None
     ex.send("example", index=0)
     assert "explore(checkpoint, data)" in said(ex)
+
+
+def test_data_of_other_classes_is_refused(run, folder_run, folder, tmp_path):
+    last = SCENES.num_classes - 1
+    others = {"names": SCENES.names[:1] + SCENES.names[:0:-1], "raw_ids": SCENES.raw_ids[:1] + tuple((i + 50,) for i, in SCENES.raw_ids[1:])}
+    for what, value in others.items():
+        with pytest.raises(DataError, match=f"other classes.*{what} of class 1") as e: explore(folder_run, write_folder(tmp_path / what, dataclasses.replace(SCENES, **{what: value})), canvas=False)
+        assert "the data set it was trained on" in str(e.value)
+    fewer = dataclasses.replace(SCENES, **{name: getattr(SCENES, name)[:last] for name in ("names", "colours", "raw_ids")})
+    with pytest.raises(DataError, match=f"{last + 1} and {last} classes"): module.check_classes(SCENES, fewer, "data")
+    with pytest.raises(DataError, match="drawn scenes, which need no folder"): explore(run, folder, canvas=False)
+    with pytest.raises(DataError, match="drawn scenes, which need no folder"): explore("scenes", folder, canvas=False)
+
+
+def test_explore_goes_on_from_a_recipe(run, tmp_path):
+    ex = explore(run, canvas=False)
+    ex.send("select_class", class_id="sky"); ex.send("resample_selection", seed=6); ex.save(tmp_path)
+    again = explore(run, canvas=False, recipe=tmp_path / "recipe.json")
+    assert np.array_equal(again.image, ex.image) and again.state.noise.same(ex.state.noise)
+    kept = json.loads((tmp_path / "recipe.json").read_text())
+    assert kept["generator"]["threads"] == torch.get_num_threads()
+    with pytest.raises(EditError, match="4 channels"): explore("scenes", recipe=kept)
+    with pytest.raises(EditError, match="weights"): explore(run, canvas=False, recipe={**kept, "generator": {"digest": "x"}})
+    with pytest.raises(EditError, match="cannot be read"): explore(run, canvas=False, recipe=tmp_path / "none.json")
 
 
 # ---- without anywidget
@@ -723,16 +825,189 @@ def test_a_region_can_be_chosen_again_from_the_list(start):
     assert ex.state.selection.any()
 
 
-def test_large_seeds_are_kept_or_refused(start):
-    ex = make(Slow(0), start)
-    ex.do({"kind": "resample", "seed": 2**40})
-    ex.wait()
-    assert ex.state.noise.specs == (Seed(2**40),) and ex.seed.value == ex.session.seed == 2**40 + 1
-    ex.do({"kind": "resample", "seed": 2**53})
-    assert "a seed is a whole number" in said(ex)
-
-
 def test_a_folder_named_scenes_does_not_hide_the_shipped_generator(tmp_path, monkeypatch):
     (tmp_path / "scenes").mkdir()
     monkeypatch.chdir(tmp_path)
     assert explore(canvas=False).image.shape == (64, 128, 3)
+
+
+def test_whoever_is_told_may_fail(capfd):
+    told, release = [], threading.Event()
+    def done(*result): told.append(result[2]); raise RuntimeError("a view's fault")
+    def busy(): told.append("busy"); raise RuntimeError("another")
+    r = Renderer(lambda x: until(lambda: "busy" in told) if x == "slow" else x, done, busy, patience=0.01)
+    for x in (1, "slow", 2): r.ask(0, x); r.wait(20)
+    assert [t for t in told if t != "busy"] == [1, None, 2] and r.thread.is_alive() and "a view's fault" in capfd.readouterr().err
+
+
+def test_a_renderer_that_has_ended_draws_nothing():
+    gate, drawn = Gate(), []
+    r = Renderer(gate, lambda *result: drawn.append(result[1]))
+    r.ask(0, 1); assert gate.entered.wait(20)
+    r.ask(0, 2)
+    threading.Timer(0.05, gate.open.set).start()
+    r.end(20)
+    assert drawn == [1] and r.thread is None
+    r.ask(0, 3); r.wait(1)
+    assert drawn == [1]
+
+
+END = """
+import sys; sys.path.insert(0, {root!r})
+import time
+from dpgan.explore import Renderer
+def draw(x):
+    print("begin", flush=True); time.sleep(0.5); print("end", flush=True)
+renderer = Renderer(draw, lambda *result: None)
+renderer.ask(0, 1); renderer.ask(1, 2)
+time.sleep(0.2)
+"""
+
+
+def test_a_program_ends_after_the_drawing_under_way():
+    done = subprocess.run([sys.executable, "-c", END.format(root=str(ROOT))], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "begin\nend\n", "")
+
+
+@pytest.mark.parametrize("canvas", FACES)
+def test_a_closed_explorer_leaves_nothing_behind(start, canvas):
+    known = getattr(sys.modules["ipywidgets.widgets.widget"], "_instances", None)
+    known = widgets.Widget.widgets if known is None else known  # ipywidgets 7
+    gc.collect()
+    before, net = set(known), Slow(0)
+    ex = make(net, start, canvas)
+    ex.send("variants", count=3); ex.wait()
+    net, thread = weakref.ref(net), ex.session.renderer.thread
+    assert len(known) > len(before) + 40
+    ex.close()
+    assert set(known) == before and not thread.is_alive()
+    ex.do({"kind": "resample"}); ex.close()
+    del ex
+    until(lambda: gc.collect() >= 0 and net() is None)
+
+
+def test_a_thumbnail_is_encoded_once(start, monkeypatch):
+    ex, made = make(Slow(0), start), []
+    monkeypatch.setattr(module, "thumbnail", lambda picture: made.append(id(picture)) or thumbnail(picture))
+    ex.send("variants", count=4); ex.wait()
+    for view in ("before", "image", "photo"): ex.view.value = view; ex.wait()
+    assert len(made) == len(set(made)) == 4
+    ex.send("variants", count=3); ex.wait()
+    assert len(ex.strip.children) == 3 and all(np.array_equal(np.asarray(Image.open(BytesIO(box.children[0].value))), thumbnail(picture)) for box, picture in zip(ex.strip.children, ex.session.strip))
+    assert [thumbnail(np.zeros((8, n, 3), np.uint8)).shape[1] for n in (64, 512, 1024)] == [128, 171, 171]
+
+
+def test_the_number_of_variants_is_set_beside_the_button(start):
+    ex = make(Slow(0), start)
+    ex.count.value = 9
+    next(w for w in all_widgets(ex.widget) if getattr(w, "description", "") == "Variants").click()
+    assert len(ex.session.variants) == 9
+
+
+def test_large_seeds_stay_what_they_are(start):
+    ex = make(Slow(0), start)
+    ex.send("resample", seed=2**40)
+    assert ex.seed.value == ex.session.seed == 2**40 + 1 and not said(ex)
+    ex.send("interpolate", t=0.5, seed=2**45)
+    assert ex.other.value == 2**45 and ex.state.noise.specs == (Slerp(Seed(2**40), Seed(2**45), 0.5),)
+    ex.send("resample", seed=module.SEEDS)
+    assert ex.seed.value == module.SEEDS + 1 and not said(ex)
+    ex.send("resample")
+    assert "seed = " in said(ex) and ex.state.noise.specs == (Seed(module.SEEDS),)
+
+
+def test_a_failure_of_a_state_that_is_gone_is_not_said(start):
+    net, go = Slow(0), threading.Event()
+    ex = make(net, start)
+    draw = net.draw
+    def fails_once(*given):
+        assert go.wait(20)
+        net.draw = draw
+        raise RuntimeError("gone")
+    net.draw = fails_once
+    ex.send("resample", seed=4)
+    until(lambda: ex.session.renderer.working)
+    ex.send("undo"); go.set(); ex.wait()
+    assert shows(ex) and not said(ex)
+
+
+def test_files_of_a_state_without_a_picture_are_refused_in_the_status_line(start, tmp_path):
+    net = Slow(0)
+    ex = make(net, start)
+    net.error = RuntimeError("out of memory")
+    ex.send("resample", seed=5); ex.wait(); ex.prepare()
+    assert not ex.links.value and "no picture" in said(ex) and "out of memory" in ex.status.value
+    with pytest.raises(EditError, match="no picture"): ex.save(tmp_path)
+    net.error = None
+    ex.send("select_all"); ex.prepare()
+    assert "image.png" in ex.links.value and not said(ex)
+
+
+@pytest.mark.parametrize("canvas", FACES)
+def test_without_noise_nothing_pretends(canvas):
+    torch.manual_seed(0)
+    silent = FastGenerator(Generator(SCENES.num_classes, base_channels=4, z_dim=4, noise=False, pyramid_channels=8, init_gain=1.0).eval())
+    ex = make(silent, ExplorerState.start(SCENES, silent.z_dim, SceneList("val").read(7, 64, 64)[1]), canvas)
+    texts = {getattr(w, "description", "") for w in all_widgets(ex.widget)}
+    assert "without noise" in ex.status.value and not {"New noise", "Variants", "next seed"} & texts
+    for event in ({"kind": "resample"}, {"kind": "resample_selection"}, {"kind": "variants"}, {"kind": "interpolate", "t": 0.5}, {"kind": "other", "seed": 3}):
+        old = ex.state
+        ex.do(event)
+        assert "without noise" in said(ex) and ex.state is old and not ex.session.variants
+    ex.send("blank", class_id=2); ex.wait()
+    assert not said(ex) and ex.session.shown is ex.state
+
+
+def test_the_list_of_regions_follows_the_selection(start):
+    ex = make(Slow(0), start)
+    marks = lambda: np.array([ex.state.selection[r.row, r.col] for r in ex.side.listed]).nonzero()[0].tolist()
+    ex.side.regions.value = (1,)
+    assert ex.state.selection.sum() == ex.side.listed[1].pixels and len(ex.state.past) == 0
+    for kind, arguments in (("select_none", {}), ("select_class", {"class_id": 1}), ("select_all", {}), ("select_region", {"row": 40, "col": 5}), ("fill_selection", {"class_id": 9}), ("undo", {})):
+        ex.send(kind, **arguments)
+        assert list(ex.side.regions.value) == marks(), kind
+    ex.send("select_none")
+    ex.side.regions.value = (1,)
+    assert ex.state.selection.sum() == ex.side.listed[1].pixels, "the same region again"
+
+
+def test_original_classes_come_back_without_a_canvas(start):
+    ex = make(Slow(0), start)
+    ex.send("select_class", class_id="sky"); ex.send("fill_selection", class_id=8)
+    assert not np.array_equal(ex.state.label, start.label)
+    next(w for w in all_widgets(ex.widget) if getattr(w, "description", "") == "Original").click()
+    assert np.array_equal(ex.state.label, start.label) and len(ex.state.past) == 2
+
+
+def test_state_and_controls_speak_of_one_brush(start):
+    ex = make(Slow(0), start, canvas=ANYWIDGET)
+    ex.send("variants", count=2); ex.wait()
+    ex.class_id.value = 8
+    assert ex.state.brush_class == 8 and len(ex.session.variants) == 2
+    ex.send("set_brush", class_id="road", size=9.4)
+    assert ex.class_id.value == SCENES.names.index("road") and ex.state.brush_size == 9.4
+    if ANYWIDGET:
+        assert ex.side.widget.brush_class == ex.class_id.value and ex.side.widget.brush_size == 9
+        ex.side.widget.brush_size = 12
+        assert ex.state.brush_size == 12
+        ex.side.widget.brush_class = 5
+    else: ex.class_id.value = 5
+    ex.send("take", index=1)
+    assert ex.state.brush_class == ex.class_id.value == 5 and ex.state.noise.specs == (Seed(2),)
+
+
+@needs_canvas
+def test_an_event_that_fails_badly_is_not_sent_again(start):
+    ex = make(Slow(0), start, canvas=True)
+    ex.session.on_seed = lambda seed: 1 / 0
+    with pytest.raises(ZeroDivisionError): ex.side.widget.events = [{"session": "p", "n": 1, "kind": "seed", "seed": 3}]
+    assert ex.side.widget.handled == {"p": 1}
+    ex.side.widget.events = [{"session": "p", "n": 1, "kind": "seed", "seed": 3}, {"session": "p", "n": 2, "kind": "select_all"}]
+    assert ex.state.selection.all()
+
+
+def test_the_caption_says_how_far_a_change_reaches(net, start):
+    ex = make(net, start.select_region(60, 60))
+    ex.send("resample_selection", seed=3); ex.send("view", view="difference"); ex.wait()
+    change = np.abs(ex.image.astype(int) - ex.session.before).any(-1)
+    assert f"the farthest pixel {distance_to(ex.state.selection)[change].max()} away" in look(ex.session)[1]

@@ -167,11 +167,21 @@ function render({ model, el }) {
     const mine = ++pictures, bytes = model.get("picture");
     if (!bytes.byteLength) return;
     const bitmap = await createImageBitmap(new Blob([copyOf(bytes)], { type: "image/png" }));
-    if (mine !== pictures) return; // a newer one has come meanwhile
-    Object.assign(right.base, { width: bitmap.width, height: bitmap.height });
-    right.base.getContext("2d").drawImage(bitmap, 0, 0);
+    if (mine === pictures) { // else a newer one has come meanwhile
+      Object.assign(right.base, { width: bitmap.width, height: bitmap.height });
+      right.base.getContext("2d").drawImage(bitmap, 0, 0);
+    }
+    bitmap.close();
   }
-  function showLabel() { ids = classIds(model); drawLabel(left.base, ids, model); fit(); showLegend(); }
+  function showLabel() {
+    const [height, columns] = model.get("size");
+    if (pointer && (pointer[0] >= height || pointer[1] >= columns)) pointer = null; // the label map became smaller
+    ids = classIds(model);
+    drawLabel(left.base, ids, model);
+    fit();
+    showLegend();
+    showHover();
+  }
   function showLegend() {
     const classes = model.get("classes"), present = new Set(ids), chosen = model.get("brush_class");
     const listed = classes.map((_, i) => i).filter((i) => classes.length <= 40 || present.has(i) || i === chosen);
@@ -216,10 +226,11 @@ function render({ model, el }) {
     const index = (offset, length, count) => Math.min(count - 1, Math.max(0, Math.floor((offset / length) * count)));
     return [index(event.clientY - box.top, box.height, height), index(event.clientX - box.left, box.width, columns)];
   };
-  const newStroke = (point) => {
+  const adds = (event) => event.shiftKey || event.ctrlKey || event.metaKey || model.get("adding");
+  const newStroke = (point, finger) => {
     const kind = model.get("tool") === "brush" ? "paint" : "erase", class_id = model.get("brush_class");
     const colour = kind === "paint" ? model.get("classes")[class_id].colour : "rgba(255,255,255,0.6)";
-    return { points: [point], kind, class_id, size: model.get("brush_size"), colour, id: Math.random().toString(36).slice(2), sent: 0, seen: () => false };
+    return { points: [point], finger, kind, class_id, size: model.get("brush_size"), colour, id: Math.random().toString(36).slice(2), sent: 0, seen: () => false };
   };
   function sendStroke() {
     const { points, kind, class_id, size, id } = stroke;
@@ -227,15 +238,16 @@ function render({ model, el }) {
     stroke.sent = performance.now();
   }
   function press(event) {
-    if (event.button) return;
-    const [row, col] = at(event), tool = model.get("tool"), add = event.shiftKey || event.ctrlKey || event.metaKey || model.get("adding");
+    if (event.button || (stroke && stroke.finger !== event.pointerId)) return; // a second finger paints nothing
+    const [row, col] = at(event), tool = model.get("tool"), add = adds(event);
     event.currentTarget.focus({ preventScroll: true });
     if (tool === "select") send({ kind: "select_region", row, col, add });
     else if (tool === "fill") send({ kind: "fill", row, col, class_id: model.get("brush_class") });
-    else { event.currentTarget.setPointerCapture(event.pointerId); stroke = newStroke([row, col]); sendStroke(); }
+    else { event.currentTarget.setPointerCapture(event.pointerId); stroke = newStroke([row, col], event.pointerId); sendStroke(); }
     redraw();
   }
   function move(event) {
+    if (stroke && stroke.finger !== event.pointerId) return;
     pointer = at(event);
     if (stroke) {
       const last = stroke.points[stroke.points.length - 1];
@@ -245,8 +257,8 @@ function render({ model, el }) {
     showHover();
     redraw();
   }
-  function release() {
-    if (!stroke) return;
+  function release(event) {
+    if (!stroke || stroke.finger !== event.pointerId) return;
     sendStroke();
     unseen.push(stroke);
     stroke = null;
@@ -254,7 +266,7 @@ function render({ model, el }) {
   function leave() { pointer = null; showHover(); redraw(); }
   function double(event) {
     const [row, col] = at(event);
-    if (model.get("tool") === "select") send({ kind: "select_class", class_id: ids[row * model.get("size")[1] + col], add: event.shiftKey || model.get("adding") });
+    if (model.get("tool") === "select") send({ kind: "select_class", class_id: ids[row * model.get("size")[1] + col], add: adds(event) });
   }
   for (const { base } of [left, right])
     for (const [name, react] of Object.entries({ pointerdown: press, pointermove: move, pointerup: release, pointercancel: release, pointerleave: leave, dblclick: double }))
