@@ -46,7 +46,7 @@ if __name__ == "__main__":
     where = find_checkpoint(args.checkpoint or args.run)
     G, config, classes = load_generator(where)
     started, steps = read_record(args.run / "run.json"), read_record(where / "state.json")["step"]
-    training = {"command": command(config), "seed": config.train.seed, "steps": steps, "images": steps * config.train.batch_size,
+    training = {"command": command(config), "seed": config.train.seed, "steps": steps, "of_steps": config.train.steps, "checkpoint": where.name, "images": steps * config.train.batch_size,
                 "device": started["device"], "torch": started["torch"]}
     file, judge = ROOT / "dpgan" / "weights" / f"{args.name}_generator.safetensors", scenes_judge()
     save_pretrained(file, G, config, classes, training=training)
