@@ -301,6 +301,9 @@ def test_sigterm_to_every_process_saves(tmp_path):
     assert checkpoints(tmp_path / "checkpoints"), err
 
 
+AT_ONCE = "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n"  # gloo's threads may still be ending, and torch sometimes aborts when the interpreter goes down around them
+
+
 def launch_two(script, *args):
     "Run a script in two real processes that talk over loopback; returns what rank 0 printed as JSON."
     with socket.socket() as s:
@@ -310,7 +313,7 @@ def launch_two(script, *args):
     for rank in range(2):
         env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
                "ACCELERATE_USE_CPU": "true", "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-        ranks.append(subprocess.Popen([sys.executable, "-c", script, *map(str, args)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        ranks.append(subprocess.Popen([sys.executable, "-c", script + AT_ONCE, *map(str, args)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     results = [p.communicate(timeout=300) for p in ranks]
     assert all(p.returncode == 0 for p in ranks), results
     return json.loads(results[0][0].splitlines()[-1])
