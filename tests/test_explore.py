@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import gc
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -41,7 +42,7 @@ from tiny import tiny_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 ANYWIDGET = module.anywidget is not None
-needs_canvas = pytest.mark.skipif(not ANYWIDGET, reason='no canvas without anywidget: pip install "dpgan[explore]"')
+needs_canvas = pytest.mark.skipif(not ANYWIDGET and os.environ.get("CI") != "true", reason='no canvas without anywidget: pip install "dpgan[explore]"')
 FACES = [pytest.param(True, marks=needs_canvas, id="canvas"), pytest.param(False, id="plain")]
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -11,8 +12,6 @@ from dpgan.config import preset
 from dpgan.data import SCENES
 from dpgan.export import ExportError, about_generator, check_onnx, export_onnx, need, onnx_session
 from dpgan.generator import Generator
-
-onnx = pytest.importorskip("onnx")
 
 SMALL = dict(base_channels=2, pyramid_channels=4, z_dim=3, init_gain=1.0)
 
