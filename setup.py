@@ -33,7 +33,7 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
-    packages=find_namespace_packages(include=[name, f"{name}.*"], exclude=["*.__pycache__"]),  # dpgan.weights and dpgan.static hold files only
+    packages=find_namespace_packages(include=[name, f"{name}.*"], exclude=["*.__pycache__"]),  # dpgan.weights, dpgan.static and dpgan.results hold files only
     include_package_data=True,  # what MANIFEST.in names inside the package
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['draw_noise', 'noise_map', 'resample_region', 'GeneratorBlock', 'shortcut_shift', 'fast_block', 'check_label',
-           'check_noise', 'LabelToImage', 'Generator']
+           'check_noise', 'LabelToImage', 'looks_up', 'Generator']
 
 # %% ../nbs/07_generator.ipynb #generator-imports
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .labels import one_hot
 from .layers import conv, init_weights, no_autocast, recomputed, used_weight
 from .norm import Halves, SpatialNorm, check_condition, convolve, halves, normalise, scale_and_shift
-from .pyramid import LabelPyramid, condition
+from .pyramid import LabelPyramid, Planes, condition
 
 # %% ../nbs/07_generator.ipynb #generator-draw-noise
 def draw_noise(
@@ -162,13 +162,16 @@ class LabelToImage(nn.Module):
     def embed(self,
         label: Tensor, # (B, H, W) integers 0..N-1
         z: Tensor | None, # (B, Z) or (B, Z, H, W); not looked at where the network has no noise
-    ) -> Tensor: # (B, Z + N, H, W)
+        stride: int = 1, # 32: every 32nd pixel in both directions only
+    ) -> Tensor: # (B, Z + N, H/stride, W/stride)
         "Noise in front of the one-hot label map (Li et al. 2022: 3D noise)."
         check_label(label, self.num_classes)
+        if self.z_dim: check_noise(z, label, self.z_dim)
+        label = label[:, ::stride, ::stride]
         onehot = one_hot(label, self.num_classes, dtype=next(self.parameters()).dtype)
         if not self.z_dim: return onehot
-        check_noise(z, label, self.z_dim)
-        return torch.cat([noise_map(z.to(onehot), *label.shape[1:]), onehot], 1)
+        z = z.to(onehot) if z.dim() == 2 else z.to(onehot)[:, :, ::stride, ::stride]
+        return torch.cat([noise_map(z, *label.shape[1:]), onehot], 1)
 
     @torch.no_grad()
     def sample(self,
@@ -185,6 +188,16 @@ class LabelToImage(nn.Module):
             for module, mode in modes: module.training = mode
 
 # %% ../nbs/07_generator.ipynb #generator-generator
+def looks_up(
+    G: "Generator", # the network
+    label: Tensor, # (B, H, W) its label map
+    z: Tensor | None, # its noise
+) -> bool: # never for noise that differs from pixel to pixel
+    "Whether the pyramid's first convolution looks rows up instead of multiplying: as `lookup` says; where it is None, if the network is fast, in training, and on a CPU."
+    wanted = G.fast and G.training and label.device.type == "cpu" if G.lookup is None else G.lookup
+    return wanted and (not G.z_dim or z.dim() == 2)
+
+
 class Generator(LabelToImage):
     "Semantic image synthesis: label map and noise in, image out (Li et al. 2022: generator)."
 
@@ -201,7 +214,7 @@ class Generator(LabelToImage):
         checkpointing: bool = False, # in training keep only the blocks' inputs and compute the rest again in the backward pass
     ):
         super().__init__(num_classes, z_dim if noise else 0)
-        self.fast, self.checkpointing = fast, checkpointing
+        self.fast, self.lookup, self.checkpointing = fast, None, checkpointing  # lookup: as `fast` says where it is None
         in_channels = self.z_dim + num_classes
         widths = [m * base_channels for m in (16, 16, 16, 8, 4, 2, 1)]
         self.pyramid = LabelPyramid(in_channels, pyramid_channels, norm)
@@ -215,9 +228,9 @@ class Generator(LabelToImage):
         z: Tensor | None = None, # (B, Z) one vector an image, or (B, Z, H, W) one a pixel; None only where the network has no noise
     ) -> Tensor: # (B, 3, H, W) in [-1, 1]
         "Draw the images. Raises `ValueError` or `TypeError` where label and noise do not fit the network."
-        s0 = self.embed(label, z)
-        levels = self.pyramid(s0)
-        x = self.stem(s0[:, :, ::32, ::32])
+        coarse = self.embed(label, z, stride=32)
+        levels = self.pyramid(Planes(label, z.to(coarse) if self.z_dim else None) if looks_up(self, label, z) else self.embed(label, z))
+        x = self.stem(coarse)
         for i, block in enumerate(self.blocks):
             args = x, (halves if self.fast else condition)(levels[6 - i], levels[6]), i > 0
             x = recomputed(block, *args) if self.checkpointing else block(*args)

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dpgan.discriminator import Discriminator, DiscriminatorOutput, PatchHead, check_image, check_patch_maps
-from dpgan.generator import Generator, GeneratorBlock, LabelToImage, check_label, check_noise, draw_noise, noise_map, resample_region
+from dpgan.generator import Generator, GeneratorBlock, LabelToImage, check_label, check_noise, draw_noise, looks_up, noise_map, resample_region
 from dpgan.labels import one_hot
 from dpgan.layers import SpectralConv2d, SyncBatchNorm2d, count_parameters
 from dpgan.norm import Halves, SpatialNorm, convolve, halves, normalise, scale_and_shift, stretch_matrix
@@ -437,6 +437,22 @@ def test_fast_ways_in_float32():
         errors = []
         for fast in (True, False): errors.append(sum((a.double() - b.double()).norm().item() / max(1.0, b.double().norm().item()) for a, b in zip(one_pass(set_ways(net, fast), *inputs), exact)))
         assert errors[0] < 10 * errors[1] + 1e-5
+
+
+@pytest.mark.parametrize("z_dim", [0, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_first_convolution_looked_up_is_the_convolution(z_dim, layout):
+    G = generator(z_dim=z_dim, noise=z_dim > 0).double()
+    label, z = labels(), draw_noise(2, 5, 0).double() if z_dim else None
+    looked, multiplied = deepcopy(G).to(memory_format=layout), deepcopy(G)
+    looked.lookup, multiplied.lookup = True, False
+    for a, b in zip(one_pass(looked, label, z), one_pass(multiplied, label, z)): assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_when_the_first_convolution_is_looked_up():
+    label, vector = labels(), draw_noise(2, 64, 0)
+    assert looks_up(generator(), label, vector) and not looks_up(generator().eval(), label, vector) and not looks_up(generator(fast=False), label, vector)
+    assert not looks_up(generator(), label, noise_map(vector, 64, 128)), "noise that differs from pixel to pixel is multiplied"
 
 
 def test_fast_way_in_channels_last():

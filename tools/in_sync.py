@@ -1,6 +1,6 @@
 """Is dpgan/ exactly what the notebooks export, and are the notebooks clean?
 
-Empties dpgan/ (all but dpgan/weights/ and dpgan/static/, which no notebook exports), exports and cleans, and compares every file with what was there before. Where
+Empties dpgan/ (all but dpgan/weights/, dpgan/static/ and dpgan/results/, which no notebook exports), exports and cleans, and compares every file with what was there before. Where
 something differs, the new files stay (they are right) and the old ones are kept in build/before-export/. With CI=true, git has to agree as well.
 """
 import difflib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build" / "before-export"
-SPARED = [ROOT / "dpgan" / name for name in ("weights", "static")]
+SPARED = [ROOT / "dpgan" / name for name in ("weights", "static", "results")]
 
 
 def snapshot() -> dict[str, bytes]:
