@@ -12,7 +12,7 @@ export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-export test-notebooks test-readme test-python install export clean-nbs readme lab docs pin
+.PHONY: help demo test test-export test-notebooks test-readme test-python install export clean-nbs readme lab docs docs-check pin hooks colab
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -43,11 +43,11 @@ test-python: $(READY) ## pytest, two processes of one thread each
 
 export: $(READY) ## write dpgan/ from the notebooks, clean the notebooks, write README.md
 	$(BIN)/nbdev_export
-	$(BIN)/nbdev_clean
+	$(BIN)/python tools/notebooks.py clean
 	$(BIN)/python tools/readme.py
 
-clean-nbs: $(READY) ## strip execution counts and editor metadata from the notebooks, keep their pictures
-	$(BIN)/nbdev_clean
+clean-nbs: $(READY) ## strip execution counts, editor metadata and dead widgets from the notebooks, keep their pictures
+	$(BIN)/python tools/notebooks.py clean
 
 readme: $(READY) ## write README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py
@@ -55,13 +55,20 @@ readme: $(READY) ## write README.md from nbs/index.ipynb
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab nbs
 
-docs: $(READY) ## build the site into _docs/ (needs Quarto)
-	@command -v quarto >/dev/null || { echo "Quarto is not installed: get it from https://quarto.org, then run make docs again."; exit 1; }
-	touch README.md  # so that Quarto leaves it to tools/readme.py
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_docs
+docs: $(READY) ## build the site into _docs/: with Quarto where it is installed, otherwise with smalldocs
+	$(BIN)/python tools/docs.py
+
+docs-check: $(READY) ## look for broken links, missing pictures and errors in the browser in _docs/
+	$(BIN)/python tools/docs_check.py
 
 pin: $(READY) ## write constraints.txt from what .venv holds now
 	$(BIN)/python tools/pin.py
+
+colab: $(READY) ## run every notebook as in Colab: alone, from the wheel, with Colab's packages (make test tries three)
+	$(BIN)/python tools/colab.py --all
+
+hooks: $(READY) ## have git and JupyterLab clean the notebooks of this clone, and merge them cell by cell; make install does it, too
+	@$(BIN)/python tools/notebooks.py hooks
 
 install: $(READY) ## make .venv and install everything into it
 
@@ -75,4 +82,5 @@ $(READY): settings.ini setup.py constraints.txt
 		echo "$(PYTHON) could not make a virtual environment. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 	@echo "installing dpgan and its requirements into $(VENV) (some minutes, about 6 GB with torch)"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	-@$(BIN)/python tools/notebooks.py hooks
 	@touch $@

@@ -1,10 +1,11 @@
 """What each part of the method buys, measured on drawn scenes with the shipped judge.
 
-    python benchmarks/lessons.py [--runs runs/lessons] [--long runs/scenes] [--only norm ...] [--train dual-0 ...] [--steps 600] [--images 250] [--pictures nbs/images]
+    python benchmarks/lessons.py [--runs runs/lessons] [--long runs/scenes] [--only norm ...] [--train dual-0 ...] [--steps 300] [--images 200] [--pictures nbs/images]
 
 Lessons, any of which `--only` picks; each is written into `results/lessons.json` as soon as it is done, and the others stay as they are:
 
     norm      how much of the class can be read off features before and after normalisation, plain and spatially adaptive
+    levels    the same generator with one half of each condition hidden: the coarsest level, or the block's own
     runs      judge's mIoU, FD-scenes and IoU by object size of small runs that lack one part each (`lessons_train.py` says what they are)
     labelmix  how far the discriminator's reading of a mixture is from the mixture of its readings
     align     distance of the discriminator's decoder features between generated and real pictures
@@ -34,7 +35,7 @@ from dpgan.checkpoint import checkpoints, load_generator, load_weights, read_rec
 from dpgan.config import from_dict
 from dpgan.data import PairDataset, to_float, training_loader
 from dpgan.discriminator import Discriminator
-from dpgan.editing import difference, distance_to, leak, segments
+from dpgan.editing import difference, distance_to, heat, leak, segments
 from dpgan.ema import reestimate_batch_norm
 from dpgan.evaluate import image_noise
 from dpgan.generator import Generator, draw_noise, resample_region
@@ -46,10 +47,10 @@ from dpgan.metrics import ConfusionMatrix, frechet_distance
 from dpgan.scenes import SCENE_CLASSES, SCENE_COLOURS, draw_scene
 from dpgan.training import build_networks, step_by_step
 
-LESSONS = ("norm", "runs", "labelmix", "align", "reach", "ema")
+LESSONS = ("norm", "levels", "runs", "labelmix", "align", "reach", "ema")
 OBJECTS = ("pole", "traffic light", "sign", "person", "cyclist", "car", "bus")
 BINS = {"1 to 15": (1, 15), "16 to 63": (16, 63), "64 to 255": (64, 255), "256 and more": (256, 1 << 30)}  # pixels of a connected region, at 64 x 128
-COMPARED = {"dual": "single", "single": "dual"}  # runs of several seeds, compared at a common step
+ROUNDING = 1e-4  # features that vary less are constant
 
 
 def rounded(x):
@@ -156,10 +157,9 @@ def by_size(seen, regions, classes):
 
 def read_out(x, y, tried, wanted, classes):
     "Balanced accuracy of a linear reading: least squares against one-hot classes, every class with the same weight, tried on other pixels."
-    mean, std = x.mean(0), x.std(0).clamp(min=1e-12)
-    # a constant column has rounding in place of a spread; it must not be blown up into information
-    std = torch.where(x.std(0) > 1e-4 * x.abs().amax(0).clamp(min=1e-4), std, torch.full_like(std, float("inf")))
-    design = lambda t: torch.cat([((t - mean) / std).clamp(-30, 30), torch.ones(len(t), 1)], 1).double()
+    mean, std = x.mean(0), x.std(0)
+    std[std < ROUNDING] = float("inf")  # a channel that is constant up to rounding says nothing, and must not be blown up until it does
+    design = lambda t: torch.cat([(t - mean) / std, torch.ones(len(t), 1)], 1).double()
     weight = (1 / torch.bincount(y, minlength=classes).clamp(min=1)).double()[y][:, None]
     a = design(x)
     gram = (a * weight).T @ a
@@ -262,6 +262,27 @@ def lesson_norm(at):
     return found
 
 
+# ---- b: the two levels that a block sees
+
+def hide(G, half):
+    "A generator in which one half of the conditions (0: the coarsest level, 1: the block's own) is replaced by its mean over the picture, in all blocks but the first, where both are the same."
+    G = deepcopy(G)
+    step_by_step(G)
+    def blur(block, args):
+        x, cond, *more = args
+        halves = list(cond.chunk(2, 1))
+        halves[half] = halves[half].mean((2, 3), keepdim=True).expand_as(halves[half])
+        return x, torch.cat(halves, 1), *more
+    for block in G.blocks[1:]: block.register_forward_pre_hook(blur)
+    return G
+
+
+def lesson_levels(at):
+    "b. What the trained generator uses: one level or the other hidden from it."
+    nets = {"as trained": at.trained, "coarsest level hidden": hide(at.trained, 0), "own level hidden": hide(at.trained, 1)}
+    return {"pictures": len(at.scenes.label), "scores": {name: at.scenes.score(G) for name, G in nets.items()}}
+
+
 # ---- b and c: runs that lack a part
 
 def common_step(at, names):
@@ -345,18 +366,28 @@ def feature_distance(D, one, other):
     return {"relative": list(total[:-1, 0] / total[:-1, 1]), "loss": float(total[-1, 0])}
 
 
+@torch.no_grad()
+def distance_picture(D, real, fake):
+    "Where the features at a quarter of the size differ, by their variance: black for not at all, pale for four times the variance."
+    x, y = D(real).decoder_features[2], D(fake).decoder_features[2]
+    far = (x - y).pow(2).mean(1) / x.var((0, 2, 3)).mean()
+    return [heat(np.kron(one.numpy(), np.ones((4, 4))), 4.0) for one in far]
+
+
 def lesson_align(at):
     "e. Generated against real, and as a measure the real scene in another style against the real scene."
     n = min(100, len(at.scenes.label))
     real = at.scenes.image[:n]
     places = np.linspace(0, 499, len(at.scenes.label)).round().astype(int)[:n]
     other = uint8_to_image(np.stack([draw_scene(0, 10_000 + int(i), style=20_000 + int(i))[0] for i in places]))
-    names, found = [name for name in at.finished() if name.split("-")[0] in ("dual", "no")], {}
+    names, found, shown = [name for name in at.finished() if name.split("-")[0] in ("dual", "no")], {}, []
     step = common_step(at, names)
     for name, checkpoint in [*((name, at_steps(at.runs / name)[step]) for name in names), ("long", at.long_checkpoint)]:
         D, fake = discriminator_at(checkpoint), at.scenes.draw(sampler_at(checkpoint), n)
+        if name in ("dual-0", "no-align-0", "long"): shown += [list(image_to_uint8(fake[:4])), distance_picture(D, real[:4], fake[:4])]
         found[name] = {"generated": feature_distance(D, real, fake), "other style": feature_distance(D, real, other), "other scene": feature_distance(D, real, real.roll(1, 0)),
                        "generated, judged by the long run": feature_distance(discriminator_at(at.long_checkpoint), real, fake)}
+    at.picture("align", [list(image_to_uint8(real[:4])), *shown])
     return {"step": step, "pictures": n, "levels": ["1/16", "1/8", "1/4", "1/2", "1"], "discriminators": found}
 
 
@@ -431,9 +462,9 @@ def main():
     parser.add_argument("--long", type=Path)
     parser.add_argument("--only", nargs="*", choices=LESSONS, default=LESSONS)
     parser.add_argument("--train", nargs="*", choices=RUNS, default=RUNS)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="further settings of the small runs")
-    parser.add_argument("--images", type=int, default=250)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS / "lessons.json")
     parser.add_argument("--revision", help="of the code that trained the runs, where it is not the present one")

@@ -1,6 +1,6 @@
 """Small training runs that differ in one part of the method each, for the lessons.
 
-    python benchmarks/lessons_train.py OUT [--only dual-0 ...] [--steps 600] [--set NAME=VALUE ...]
+    python benchmarks/lessons_train.py OUT [--only dual-0 ...] [--steps 300] [--set NAME=VALUE ...]
 
 Each run is a folder in OUT, as `dpgan train` writes it, and is gone on with where an interrupted one stood. All have the same data, sizes, budget and learning rates:
 
@@ -23,8 +23,8 @@ from dpgan.config import override, preset
 from dpgan.data import PairDataset
 from dpgan.generator import Generator
 
-RUNS = ["dual-0", "single-0", "patch-0", "dual-1", "single-1", "no-labelmix-0", "no-align-0"]
-SETTINGS = {"batch_size": 8, "lr_g": 4e-4, "lr_d": 8e-4, "decay_share": 0.5, "ema_decay": 0.995, "precision": "bf16", "channels_last": True, "evaluate_every": 0, "log_every": 10}
+RUNS = ["dual-0", "single-0", "patch-0", "dual-1", "single-1", "no-labelmix-0", "no-align-0", "dual-2", "single-2"]
+SETTINGS = {"batch_size": 8, "lr_g": 4e-4, "lr_d": 8e-4, "decay_share": 0.0, "ema_decay": 0.995, "precision": "bf16", "channels_last": True, "evaluate_every": 0, "log_every": 10}
 
 
 class SinglePyramid(Generator):
@@ -56,7 +56,7 @@ def run_config(name, steps, more):
     "Settings of a run."
     part, seed = name.rsplit("-", 1)
     off = {"no-labelmix": {"lambda_labelmix": 0.0}, "no-align": {"lambda_align": 0.0}, "patch": {"lambda_labelmix": 0.0, "lambda_align": 0.0}}.get(part, {})
-    config = preset("scenes", seed=int(seed), steps=steps, checkpoint_every=max(1, steps // 4), sample_every=steps, **SETTINGS, **off)
+    config = preset("scenes", seed=int(seed), steps=steps, checkpoint_every=max(1, steps // 2), sample_every=steps, **SETTINGS, **off)
     return part, override(config, more)
 
 
@@ -78,7 +78,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", required=True, choices=RUNS)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     args = parser.parse_args()
     torch.set_flush_denormal(True)

@@ -12,6 +12,8 @@ import json
 import math
 import weakref
 from contextlib import ExitStack, contextmanager, nullcontext
+from copy import deepcopy
+from functools import cache
 from unittest import mock
 
 import torch
@@ -81,12 +83,18 @@ def half_convolutions():
 def shape_config(shape): return override(preset("scenes" if shape == "small" else shape), SHAPES[shape])
 
 
+@cache
+def shapes_of(config):
+    "Both networks without numbers."
+    with torch.device("meta"): return build_networks(config)
+
+
 class Counted:
     "The networks of a shape and what the two objectives take, on a device without numbers or on another one."
 
     def __init__(self, config, batch, checkpointing=False, precision="off", device="meta"):
         d, self.config = config.data, config
-        with torch.device(device): self.G, self.D = (net.train() for net in build_networks(config))
+        self.G, self.D = (net.train() for net in (deepcopy(shapes_of(config)) if device == "meta" else build_networks(config)))
         self.G.checkpointing = self.D.checkpointing = checkpointing
         label = torch.zeros(batch, d.height, d.width, dtype=torch.long, device=device)
         self.batch = {"image": torch.zeros(batch, 3, d.height, d.width, device=device), "label": label}
@@ -190,10 +198,10 @@ def derive(shape):
     counted, batch = Counted(config, 2), config.train.batch_size
     kept = states(counted)
     taken = {f"{p}{', checkpointing' if c else ''}": features(config, c, p) for p in PRECISIONS for c in (False, True)}
-    work = {"plain": round(tera(config, batch, True), 4), "ours": round(tera(config, batch), 4), "checkpointing": None}
+    work = {"plain": round(tera(config, batch, True), 6), "ours": round(tera(config, batch), 6), "checkpointing": None}
     again = Counted(config, batch, checkpointing=True)
     with FlopCounterMode(display=False) as counter: again.g_step(), again.d_step()
-    work["checkpointing"] = round(counter.get_total_flops() / batch / 1e12, 4)
+    work["checkpointing"] = round(counter.get_total_flops() / batch / 1e12, 6)
     sent, images = exchanges(config), IMAGES[shape]
     return {"shape": shape, "size": [config.data.height, config.data.width], "classes": config.data.num_classes, "batch": batch, "images": images, "epochs": config.train.epochs,
             "parameters": {"generator": numbers(counted.G), "discriminator": numbers(counted.D)}, "tera_operations_per_image": work, "state_bytes": kept,

@@ -449,10 +449,10 @@ def explore_command(
     port: Annotated[int | None, typer.Option(help="Port of the server; by default a free one.")] = None, # on this machine
 ) -> None:
     "Open the explorer in JupyterLab: touch the label map, see the image change."
-    if find_spec("jupyterlab") is None: raise ConfigError('the explorer opens in JupyterLab, which is not installed: pip install "dpgan[explore]"')
-    if find_spec("anywidget") is None: notice('without anywidget there is no painting, only lists and buttons: pip install "dpgan[explore]"')
     _, config, _ = open_generator(checkpoint)
     if data: open_pairs(config.data, data, "val")
+    if find_spec("jupyterlab") is None: raise ConfigError('the explorer opens in JupyterLab, which is not installed: pip install "dpgan[explore]"')
+    if find_spec("anywidget") is None: notice('without anywidget there is no painting, only lists and buttons: pip install "dpgan[explore]"')
     notebook = new_notebook(explorer_notebook(checkpoint, data, seed))
     print(f"{notebook}: choose Run, Run All Cells; Ctrl-C here ends the server", flush=True)
     options = ["--no-browser"] if not browser else []

@@ -205,10 +205,10 @@ class TrainConfig:
     precision: str = setting("off", "mixed precision: bf16, fp16 with a gradient scaler, or off", choices=PRECISIONS)
     channels_last: bool = setting(False, "keep features as height x width x channels in memory: the same numbers to rounding, faster for narrow networks on a CPU")
     checkpointing: bool = setting(False, "compute the features inside blocks again in the backward pass instead of keeping them: the same numbers, less memory, more time")
-    share_real: bool = setting(False, "one pass of D over the real images for both steps: faster, not the same numbers (spectral norms are refined once less), more memory")
-    batch_d: bool = setting(False, "fake, real and mixed images go through D as one batch: not the same numbers (spectral norms are refined once instead of three times, patch heads normalise over all)")
-    reuse_fake: bool = setting(False, "the D step judges the fake of the G step instead of a fresh one: faster, not the same numbers")
-    compile: str = setting("off", "torch.compile of both networks: off, default, or with CUDA graphs reduce-overhead or max-autotune; needs a C++ compiler", choices=COMPILE_MODES)
+    share_real: bool = setting(False, "one pass of D over the real images for both steps: less work, more memory, not the same numbers (spectral norm and running statistics of D move once less)")
+    batch_d: bool = setting(False, "fake, real and mixed images go through D as one batch: not the same numbers (spectral norm of D moves once in its step instead of three times)")
+    reuse_fake: bool = setting(False, "the D step judges the fake of the G step, drawn before G learned, instead of a fresh one: less work, not the same numbers")
+    compile: str = setting("off", "torch.compile of both networks, in one of its modes, or off: the same numbers to rounding, minutes before the first step", choices=COMPILE_MODES)
     seed: int = setting(0, "seed of the initial weights, the order of the data, augmentation, noise and masks", low=0, high=2**32 - 1)
     log_every: int = setting(50, "iterations between two lines of metrics.jsonl", low=1)
     sample_every: int = setting(1000, "iterations between two sample grids", low=1)
@@ -217,7 +217,10 @@ class TrainConfig:
     evaluate_every: int = setting(0, "iterations between two evaluations on the validation split, the best of which is kept; 0: none", low=0)
     evaluate_images: int | None = setting(None, "images of the validation split that such an evaluation scores; none: all", low=7)
 
-    def __post_init__(self): check_settings(self)
+    def __post_init__(self):
+        check_settings(self)
+        if self.compile != "off" and self.checkpointing:
+            raise ConfigError(f"train.compile = {self.compile!r} and train.checkpointing exclude each other: a compiled backward pass decides itself what to keep; switch one of them off")
 
 # %% ../nbs/00_config.ipynb #config-patch-code
 def check_patch_heads(

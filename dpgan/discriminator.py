@@ -84,14 +84,15 @@ class Discriminator(nn.Module):
 
     def forward(self,
         image: Tensor, # (B, 3, H, W) in [-1, 1], H and W multiples of 64
+        parts: int = 1, # equal parts of the batch that the patch heads see one after the other, each with its own statistics
     ) -> DiscriminatorOutput: # class logits, patch logits, decoder features
         "Segment and score. Raises `ValueError` or `TypeError` where the images do not fit the network."
         check_image(image)
-        check_patch_maps(image, self.norm_kind, self.training)
+        check_patch_maps(image[:len(image) // parts], self.norm_kind, self.training)
         run = recomputed if self.checkpointing else lambda block, x: block(x)
         skips, x = [], image
         for block in self.encoder: skips.append(x := run(block, x))
-        patch_logits = [head(skips[int(j)]) for j, head in self.heads.items()]
+        patch_logits = [torch.cat([head(part) for part in skips[int(j)].chunk(parts)]) for j, head in self.heads.items()]
         x, features = run(self.decoder[0], x), []
         for block, skip in zip(self.decoder[1:], skips[-2::-1]): features.append(x := run(block, torch.cat([skip, x], 1)))
         return DiscriminatorOutput(self.classifier(x), patch_logits, features)

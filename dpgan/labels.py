@@ -234,7 +234,7 @@ def one_hot(
     if label.dtype not in _INTEGERS:
         raise TypeError(f"a label map holds class indices, so its type must be an integer one, not {label.dtype}; keep it integer from the file on, or convert with label.long()")
     if label.ndim != 3: raise ValueError(f"a batch of label maps has shape (B, H, W), not {tuple(label.shape)}; add the batch axis with label[None]")
-    if label.device.type == "cpu" and label.numel():
+    if label.device.type == "cpu" and label.numel() and not torch.compiler.is_compiling():
         low, high = map(int, label.aminmax())
         if low < 0 or high >= num_classes: raise ValueError(f"label indices {low}..{high} do not fit {num_classes} classes (0..{num_classes - 1}); map raw ids with `apply_table` first")
     zeros = torch.zeros(label.shape[0], num_classes, *label.shape[1:], dtype=dtype, device=label.device)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TrainingError', 'build_networks', 'frozen', 'full_precision', 'judge', 'several_processes', 'real_weights',
            'weighted_sum', 'generator_terms', 'discriminator_terms', 'step_by_step', 'average_gradients', 'adam',
-           'Update', 'g_step', 'd_step', 'this_process', 'Callback', 'Run', 'lr_factor', 'Stepping', 'Sampling',
-           'Resuming', 'Trainer', 'ProgressBar', 'json_step', 'drop_after', 'MetricsLog', 'TensorBoard', 'SampleGrid',
-           'Checkpoints']
+           'Update', 'g_step', 'd_step', 'compile_networks', 'this_process', 'Callback', 'Run', 'lr_factor', 'Stepping',
+           'Sampling', 'Resuming', 'Trainer', 'ProgressBar', 'json_step', 'drop_after', 'MetricsLog', 'TensorBoard',
+           'SampleGrid', 'Checkpoints']
 
 # %% ../nbs/12_training.ipynb #training-imports
 import json
@@ -33,8 +33,8 @@ from .data import PairDataset, to_float, training_loader
 from .discriminator import Discriminator, DiscriminatorOutput
 from .ema import EMA, reestimate_batch_norm
 from .generator import Generator, draw_noise
-from .losses import (alignment_loss, balance, class_counts, class_loss, fake_loss, labelmix_loss, labelmix_mask, mix, patch_loss_fake, patch_loss_generator,
-                          patch_loss_real)
+from .losses import (alignment_loss, balance, check_class_ids, class_counts, class_loss, fake_loss, labelmix_loss, labelmix_mask, mix, patch_loss_fake,
+                          patch_loss_generator, patch_loss_real)
 
 # %% ../nbs/12_training.ipynb #training-trainingerror
 class TrainingError(RuntimeError):
@@ -74,11 +74,12 @@ def full_precision(
 def judge(
     D: nn.Module, # discriminator
     images: list[Tensor], # n sets of images (B, 3, H, W)
-    together: bool = False, # as one batch of n B images
+    together: bool = False, # as one batch of n B images, of which the patch heads still see one set after the other
 ) -> list[DiscriminatorOutput]: # n answers, in at least float32
     "What D says of several sets of images."
     if not together: return [full_precision(D(x)) for x in images]
-    out, n = full_precision(D(torch.cat(images))), len(images)
+    n = len(images)
+    out = full_precision(D(torch.cat(images), parts=n))
     split = lambda tensors: zip(*(t.chunk(n) for t in tensors))
     return [DiscriminatorOutput(*parts) for parts in zip(out.class_logits.chunk(n), map(list, split(out.patch_logits)), map(list, split(out.decoder_features)))]
 
@@ -259,6 +260,21 @@ def d_step(
     kept = kept or [{} for _ in batches]
     return update([lambda b=b, k=k: discriminator_terms(G, D, b, noise(b["label"]), masks(b["label"]), config, k) for b, k in zip(batches, kept)])
 
+# %% ../nbs/12_training.ipynb #training-compile
+def compile_networks(
+    *nets: nn.Module, # networks to compile in place; the names of their weights stay
+    mode: str = "default", # of torch.compile: default, or reduce-overhead or max-autotune, which record CUDA graphs
+    backend: str = "inductor", # what turns a graph into machine code; "eager" runs the graph as it is, for tests
+) -> None:
+    "Compile networks: each way through one is a single graph of fixed sizes. Raises `TrainingError` where nothing can be compiled."
+    if several_processes() and any(isinstance(m, nn.SyncBatchNorm) for net in nets for m in net.modules()):
+        raise TrainingError("norms that exchange statistics between processes cannot be compiled; set generator.norm and discriminator.norm to batch, or train.compile=off")
+    how = dict(fullgraph=True, dynamic=False, backend=backend, **({"mode": mode} if backend == "inductor" else {}))
+    try: torch.compile(torch.sin, **how)(torch.zeros(2, device=next(nets[0].parameters()).device))
+    except Exception as e:
+        raise TrainingError(f"torch.compile does not work here: {str(e).strip().splitlines()[0]}; it needs a C++ compiler on a CPU and Triton on a GPU. Set train.compile=off") from e
+    for net in nets: net.compile(**how)
+
 # %% ../nbs/12_training.ipynb #training-process
 def this_process() -> PartialState: # rank, number of processes, device
     "This process among those that `accelerate launch` (GPUs, NCCL) or `torchrun` (CPUs, gloo) started, or alone."
@@ -317,6 +333,7 @@ class Run:
         self.G.checkpointing = self.D.checkpointing = config.train.checkpointing
         optim, precision = config.optim, config.train.precision
         self.ema = EMA(self.G, optim.ema_decay, optim.ema_warmup)
+        if config.train.compile != "off": compile_networks(self.G, self.D, mode=config.train.compile)
         betas = (optim.beta1, optim.beta2)
         self.update_g, self.update_d = Update(self.G, optim.lr_g, betas, precision), Update(self.D, optim.lr_d, betas, precision)
         self.rng = torch.Generator(self.device).manual_seed(config.train.seed + 7919 * self.process.process_index)
@@ -371,6 +388,7 @@ class Stepping(Run):
         factor = lr_factor(self.step, self.total_steps, self.config.optim.decay_share)
         for update in (self.update_g, self.update_d): update.optimizer.param_groups[0]["lr"] = update.lr * factor
         kept = [{} for _ in batches]
+        for b in batches: check_class_ids(b["label"], self.config.data.num_classes)  # a compiled generator does not look
         terms_g = g_step(self.G, self.D, self.update_g, batches, self.noise, self.config, self.vgg, kept)
         terms_d = d_step(self.G, self.D, self.update_d, batches, self.noise, self.masks, self.config, kept)
         self.ema.update(self.G)

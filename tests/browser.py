@@ -4,15 +4,11 @@ Chromium is Debian's (`apt-get install -y --no-install-recommends chromium`), dr
 DPGAN_CHROMIUM names another one.
 """
 import base64
-import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -24,12 +20,14 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import colab  # noqa: E402
+from colab import COLAB  # noqa: E402, F401
+
 CHROMIUM = os.environ.get("DPGAN_CHROMIUM", "/usr/bin/chromium")
 INSTALL = "apt-get install -y --no-install-recommends chromium && pip install playwright anywidget jupyterlab"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
-COLAB = ("ipywidgets==7.7.1", "jupyterlab_widgets==1.1.11", "widgetsnbextension==3.6.10", "ipython_genutils==0.2.0", "anywidget==0.9.21",
-         "ipython==7.34.0", "ipykernel==6.17.1", "backcall==0.2.0", "pickleshare==0.7.5", "decorator==5.1.1")  # what Colab has, and what JupyterLab 4 needs for it
 
 
 def missing(what: str, how: str):
@@ -55,24 +53,10 @@ def until(condition, what: str, seconds: float = 40):
     return found
 
 
-# ---- an environment with other versions of a few packages
-
 def layered_python(packages: tuple[str, ...], name: str) -> Path:
-    """A Python that finds these packages first and everything else (torch above all) where this one does; made once and kept in the temporary folder.
-
-    Skips where the packages cannot be had (fails in continuous integration)."""
-    root = Path(tempfile.gettempdir()) / f"dpgan-{name}-{sys.version_info.major}.{sys.version_info.minor}"
-    python, wanted = root / "bin" / "python", json.dumps([*packages, sys.prefix])
-    if (root / "made").is_file() and (root / "made").read_text() == wanted: return python
-    shutil.rmtree(root, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", root], check=True)
-    done = subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", *packages], capture_output=True, text=True)
-    if done.returncode: missing(f"pip found no {', '.join(packages)}", f"a package index that has them ({done.stderr.strip().splitlines()[-1]})")
-    [site] = root.glob("lib/python*/site-packages")
-    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(ROOT)}
-    (site / "beneath.pth").write_text("\n".join(sorted(places)) + "\n")
-    (root / "made").write_text(wanted)
-    return python
+    "`colab.layered_python`, which skips where the packages cannot be had (fails in continuous integration)."
+    try: return colab.layered_python(packages, name)
+    except LookupError as error: missing(f"pip found no {', '.join(packages)}", f"a package index that has them ({error})")
 
 
 # ---- JupyterLab

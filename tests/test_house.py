@@ -28,6 +28,7 @@ FORBIDDEN = {**{module: {"losses", "data"} for module in NETWORKS}, "losses": {*
 FOR_ALL = {"explore", "cli"}                                                    # nobody imports these
 PACKAGES = {"ipywidgets": {"explore"}, "anywidget": {"explore"}, "IPython": {"explore"}, "matplotlib": {"explore"}, "nbdev": set(), "fastcore": set()}
 COLAB = '#| hide\n#| eval: false\nimport sys\nif "google.colab" in sys.modules:\n    %pip install -q dpgan'
+SETUP = re.compile(re.escape(COLAB[:-len("dpgan")]) + r'(dpgan|"dpgan\[[a-z]+(,[a-z]+)*\]")')   # the set-up cell, with or without extras
 MACHINE_PATH = re.compile(r"(^|[^A-Za-z0-9_.])/(work|root|tmp|farm|home)/[A-Za-z]", re.M)
 
 
@@ -181,10 +182,13 @@ def id_problems(nb, prefix=None):
     return wrong + [f"cell id {i!r} does not begin with {prefix}-" for i in ids if prefix and not i.startswith(f"{prefix}-")]
 
 
+def is_setup(cell) -> bool: return bool(SETUP.fullmatch(code_of(cell).strip()))
+
+
 def import_cell_problems(nb):
     wrong = []
     for cell in code_cells(nb):
-        if code_of(cell).strip() == COLAB: continue
+        if is_setup(cell): continue
         body = python(cell).body
         kinds = {isinstance(node, (ast.Import, ast.ImportFrom)) for node in body}
         if kinds == {True, False}: wrong.append(f"{cell['id']} mixes imports with other code")
@@ -195,7 +199,7 @@ def import_cell_problems(nb):
     return wrong
 
 
-def colab_problems(nb): return [] if any(code_of(c).strip() == COLAB for c in code_cells(nb)[:2]) else ["the Colab cell is missing or not what it should be"]
+def colab_problems(nb): return [] if any(is_setup(c) for c in code_cells(nb)[:2]) else ["the Colab cell is missing or not what it should be"]
 
 
 def path_problems(nb): return [f"a path of one machine: {m[0].strip()}..." for text in shown_text(nb) for m in [MACHINE_PATH.search(text)] if m]
@@ -258,7 +262,7 @@ def tutorial_problems(nb):
     "A tutorial shows how the package is used: it exports nothing, and what it imports from the package is public."
     wrong = [f"exports {name}; code of the package belongs in a numbered notebook" for name in exported_modules(nb)]
     wrong += [f"{c['id']} exports" for c in code_cells(nb) if re.search(r"^#\|\s*exports?\b", code_of(c), re.M)]
-    taken = [a.name for c in code_cells(nb) if code_of(c).strip() != COLAB for n in ast.walk(python(c)) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("dpgan") for a in n.names]
+    taken = [a.name for c in code_cells(nb) if not is_setup(c) for n in ast.walk(python(c)) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("dpgan") for a in n.names]
     return wrong + [f"imports {name}, which is not public" for name in taken if name.startswith("_")] + ([] if taken else ["uses nothing of the package"])
 
 
@@ -328,6 +332,7 @@ def test_every_check_can_fail():
     assert import_cell_problems(notebook(("py", "import torch\nx = 1"))) and import_cell_problems(notebook(("py", "from nbdev.showdoc import *")))
     assert not import_cell_problems(notebook(("py", "#| export\nimport torch\nfrom PIL import Image"), ("py", COLAB)))
     assert colab_problems(notebook(("py", "%pip install dpgan"))) and not colab_problems(notebook(("py", COLAB)))
+    assert not colab_problems(notebook(("py", COLAB.replace("dpgan", '"dpgan[evaluate,export]"')))) and colab_problems(notebook(("py", COLAB.replace("dpgan", "dpgan torch"))))
     place = "/".join(["", "home", "me"])
     assert path_problems(notebook(("py", "1", dict(output_type="stream", text=[f"saved {place}/x.png"])))) and not path_problems(notebook(("md", "work/home")))
     assert title_problems(notebook(("md", "# Title\n> no empty line"))) and title_problems(notebook(("py", "1"))) and not title_problems(notebook(("md", "# T\n\n> s\n\nText")))

@@ -1,11 +1,15 @@
 """Write README.md from nbs/index.ipynb without Quarto: `python tools/readme.py`, or `--check` to see that it is in step.
 
+Numbers come from benchmarks/results: where the notebook has `<!--speed training_step[shape=ade20k].rows[row=bf16].seconds .1f-->5.7<!--/-->`, the 5.7 is what speed.json says there,
+written anew by this tool. In a path, `[key=value]` chooses an element of a list, `[key~part]` one whose value contains a part, `[~part]` a key; `*100` multiplies.
+
 Prose stays as it is, with links made relative to the top folder and callouts turned into block quotes; code becomes fenced blocks, followed by its
 saved output; pictures go into index_files/. The cell options `hide`, `echo: false`, `hide_input`, `output: false`, `hide_output` do what they do on the site.
 """
 import argparse
 import base64
 import difflib
+import json
 import posixpath
 import re
 import sys
@@ -16,11 +20,45 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = "index_files"
 NOTE = "<!-- Written from nbs/index.ipynb by tools/readme.py (`make readme`): edit the notebook, not this file. -->"
+PICTURE = re.compile(r'!\[([^\]]*)\]\(([^)\s]+)\)\{([^}]*)\}')
 LINK = re.compile(r'(\]\(|(?:src|href)=")([^)"\s]+)')
 FENCE = re.compile(r"^(```+|~~~+)")
 DIV = re.compile(r"^:::+\s*(.*)$")
 DIRECTIVE = re.compile(r"^#\s*\|\s*([\w.-]+):?\s*(.*?)\s*$")
+NUMBER = re.compile(r"<!--(\w+) (\S.*?)(?: \*(\d+))? ([.,\d]*[dfs])-->(.*?)<!--/-->")
+STEP = re.compile(r"\.?([^.\[\]]+)|\[([^\]=~]*)([=~])([^\]]*)\]")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def looked_up(record, path: str):
+    "What stands at a path of a result file; a `KeyError` where there is nothing."
+    for name, key, how, wanted in STEP.findall(path):
+        if name: record = record[name]
+        else:
+            fits = wanted.__eq__ if how == "=" else lambda text: wanted in text
+            found = [item for item in record if fits(str(item[key]))] if key else [record[name] for name in record if fits(name)]
+            if not found: raise KeyError(f"nothing fits [{key}{how}{wanted}] in {path}")
+            record = found[0]
+    return record
+
+
+def filled(text: str, results: Path) -> str:
+    "A markdown cell with every marked number as the result files have it now."
+    def number(match: re.Match) -> str:
+        name, path, factor, form, old = match.groups()
+        value = looked_up(json.loads((results / f"{name}.json").read_text(encoding="utf-8")), path)
+        return match[0].replace(f"-->{old}<!--/-->", f"-->{format(value if form == 's' else value * int(factor or 1), form)}<!--/-->")
+    return NUMBER.sub(number, text)
+
+
+def fill(notebook: Path, results: Path, change: bool) -> list[str]:
+    "Bring the numbers of a notebook up to date; which cells that concerns."
+    nb, stale = nbformat.read(notebook, 4), []
+    for cell in nb.cells:
+        new = filled(cell.source, results) if cell.cell_type == "markdown" else cell.source
+        if new != cell.source: stale, cell.source = [*stale, cell.id], new
+    if stale and change: nbformat.write(nb, notebook)
+    return stale
 
 
 def move_link(match: re.Match) -> str:
@@ -28,6 +66,13 @@ def move_link(match: re.Match) -> str:
     start, target = match.groups()
     if re.match(r"[a-z][a-z0-9+.-]*:|#|/", target, re.I): return match[0]
     return start + posixpath.normpath(posixpath.join("nbs", target))
+
+
+def captioned(match: re.Match) -> str:
+    "A picture with attributes as GitHub shows one: described by its fig-alt, its caption below."
+    caption, target, attributes = match.groups()
+    alt = re.search(r'fig-alt="([^"]*)"', attributes)
+    return f"![{alt[1] if alt else caption}]({target})" + (f"\n\n*{caption}*" if alt and caption else "")
 
 
 def callout_title(attributes: str) -> str | None:
@@ -50,7 +95,7 @@ def prose(text: str) -> str:
         elif div: divs and divs.pop()
         else:
             if mark: fence = None if fence == mark[1] else fence or mark[1]
-            if not (fence or mark): line = LINK.sub(move_link, line)
+            if not (fence or mark): line = LINK.sub(move_link, PICTURE.sub(captioned, NUMBER.sub(r"\5", line)))
             lines.append(("> " * sum(divs) + line).rstrip())
     return "\n".join(lines)
 
@@ -137,8 +182,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Write README.md from nbs/index.ipynb.")
     parser.add_argument("--check", action="store_true", help="change nothing; fail where README.md is out of step")
     check = parser.parse_args(argv).check
-    text, pictures = render(ROOT / "nbs" / "index.ipynb")
-    lines = differences(ROOT, text, pictures)
+    notebook = ROOT / "nbs" / "index.ipynb"
+    stale = [f"nbs/index.ipynb, {name}: numbers are not those of benchmarks/results" for name in fill(notebook, ROOT / "benchmarks" / "results", not check)]
+    text, pictures = render(notebook)
+    lines = stale if check else []
+    lines += differences(ROOT, text, pictures)
     if check and lines: sys.exit("\n".join(lines[:40]) + "\nREADME.md is not what nbs/index.ipynb says: run `make readme` and commit it.")
     if lines: save(ROOT, text, pictures)
     print(f"README.md {'written' if lines else 'is in step'}: {len(text.splitlines())} lines, {len(pictures)} pictures")
