@@ -317,21 +317,28 @@ def lesson_runs(at):
 
 @torch.no_grad()
 def consistency(D, real, fake, label, masks):
-    "Mean squared error between the reading of a mixture and the mixture of the readings, its size beside the spread of the readings, and how much of the mixture is told apart right."
+    "Mean squared error between the reading of a mixture and the mixture of the readings, its size beside their spread and beside the difference of the two readings, and what is called fake."
     logits = lambda image: torch.cat([D(part).class_logits for part in image.split(25)])
     of_real, of_fake, of_mix = logits(real), logits(fake), logits(mix(real, fake, masks))
     target = mix(of_real, of_fake, masks)
     error, spread = labelmix_loss(of_mix, of_real, of_fake, masks).item(), target.var((0, 2, 3), unbiased=False).mean().item()
-    says_fake, wrong = of_mix.argmax(1) == 0, of_mix.argmax(1) != target.argmax(1)
-    return {"error": error, "spread": spread, "relative": error / spread, "reading_changes": wrong.double().mean().item(),
-            "fake_found_in_mixture": says_fake[~masks[:, 0]].double().mean().item(), "real_called_fake_in_mixture": says_fake[masks[:, 0]].double().mean().item(),
-            "fake_found_alone": (of_fake.argmax(1) == 0).double().mean().item(), "real_called_fake_alone": (of_real.argmax(1) == 0).double().mean().item()}
+    says_fake, kept = of_mix.argmax(1) == 0, masks[:, 0]
+    shares = lambda logits: F.softmax(logits, 1)[:, 0]  # of the fake class
+    named = lambda logits, where: (logits[:, 1:].argmax(1) == label)[where].double().mean().item()
+    return {"error": error, "spread": spread, "relative": error / spread, "difference": F.mse_loss(of_real, of_fake).item(), "relative_to_difference": error / F.mse_loss(of_real, of_fake).item(),
+            "reading_changes": (of_mix.argmax(1) != target.argmax(1)).double().mean().item(),
+            "called_fake": {"fake alone": (of_fake.argmax(1) == 0).double().mean().item(), "real alone": (of_real.argmax(1) == 0).double().mean().item(),
+                            "fake in mixture": says_fake[~kept].double().mean().item(), "real in mixture": says_fake[kept].double().mean().item()},
+            "fake_probability": {"fake alone": shares(of_fake).mean().item(), "real alone": shares(of_real).mean().item(),
+                                 "fake in mixture": shares(of_mix)[~kept].mean().item(), "real in mixture": shares(of_mix)[kept].mean().item()},
+            "class_right_on_real": {"alone": named(of_real, kept), "in mixture": named(of_mix, kept)}}
 
 
 def reading_picture(D, image):
-    "What D reads: class colours, white where it says fake."
-    with torch.no_grad(): seen = D(image).class_logits.argmax(1).numpy()
-    return list(colourise(seen, [(255, 255, 255), *SCENE_COLOURS]))
+    "What D reads: the class it would name if it could not say fake, and the probability of fake (white: 1)."
+    with torch.no_grad(): logits = D(image).class_logits
+    probability = (255 * F.softmax(logits, 1)[:, 0]).byte().numpy()
+    return list(colourise(logits[:, 1:].argmax(1).numpy(), SCENE_COLOURS)), list(np.repeat(probability[..., None], 3, -1))
 
 
 def lesson_labelmix(at):
@@ -348,7 +355,7 @@ def lesson_labelmix(at):
         seen[name] = consistency(D, real, fake, label, masks)
         if name in ("dual-0", "no-labelmix-0", "long"):
             mixed = mix(real[:3], fake[:3], masks[:3])
-            shown += [list(image_to_uint8(mixed)), reading_picture(D, mixed)]
+            shown += [list(image_to_uint8(mixed)), *reading_picture(D, mixed)]
     at.picture("labelmix", [[*colourise(label[:3].numpy(), SCENE_COLOURS)], [np.repeat(255 * m[0].numpy().astype(np.uint8)[..., None], 3, 2) for m in masks[:3]], *shown])
     return {"step": step, "pictures": n, "discriminators": seen}
 
@@ -368,10 +375,10 @@ def feature_distance(D, one, other):
 
 @torch.no_grad()
 def distance_picture(D, real, fake):
-    "Where the features at a quarter of the size differ, by their variance: black for not at all, pale for four times the variance."
+    "Where the features at a quarter of the size differ: black for not at all, pale for twice as much as those of another scene on average."
     x, y = D(real).decoder_features[2], D(fake).decoder_features[2]
-    far = (x - y).pow(2).mean(1) / x.var((0, 2, 3)).mean()
-    return [heat(np.kron(one.numpy(), np.ones((4, 4))), 4.0) for one in far]
+    far = (x - y).pow(2).mean(1) / (x - x.roll(1, 0)).pow(2).mean()
+    return [heat(np.kron(one.numpy(), np.ones((4, 4))), 2.0) for one in far]
 
 
 def lesson_align(at):

@@ -121,8 +121,7 @@ def states(counted):
 def step_peak(counted):
     "The most that lives during the second iteration, without the states: features, their gradients, and what comes and goes between."
     with Live(counted) as live:
-        counted.g_step(), counted.d_step()
-        counted.G.zero_grad(set_to_none=True)  # as `Update` does; D's old gradients stay meanwhile
+        for p in counted.D.parameters(): p.grad = torch.empty_like(p)  # left by the iteration before; G's own are gone, as `Update` has it
         kept, peaks = live.now, []
         for step, net in ((counted.g_step, None), (counted.d_step, counted.D)):
             if net: net.zero_grad(set_to_none=True)

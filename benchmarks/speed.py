@@ -11,6 +11,7 @@ others, the time of 200 epochs, drawing at batch 1 and 16, and the largest batch
 finished, a row that does not fit is marked, parts that would begin after `--minutes` are left out, and the file is written after every part. `--parts` and `--compiled` run the same code on a CPU.
 """
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -38,8 +39,8 @@ BATCH, IMAGES = {"cityscapes": 20, "ade20k": 32}, {"cityscapes": 2975, "ade20k":
 EXACT = {"plain": {}, "D frozen, no gradient through D(real)": {"freeze": True}, "foreach EMA": {"foreach": True}, "fused Adam": {"fused": True}, "D: resampling inside convolutions": {"fold": True},
          "G: norms once, fewer passes, shortcut shift": {"once": True}, "G: stretched half at low resolution": {"stretch": True}, "first convolution looked up": {"lookup": True}}
 HALF, NOT_EXACT = {"bf16": {"precision": "bf16"}}, {"share_real": {"share_real": True}, "batch_d": {"batch_d": True}, "reuse_fake": {"reuse_fake": True}}
-BESIDE = {"bf16, channels_last": {"channels_last": True}, "bf16, compiled": {"compile": "default"}, "bf16, compiled, channels_last": {"compile": "default", "channels_last": True},
-          "bf16, compiled, CUDA graphs": {"compile": "reduce-overhead"}}  # each beside `bf16`, not on top of one another
+BESIDE = {"bf16, channels_last": {"channels_last": True}, "bf16, compiled": {"compile": "default"}, "all options, compiled": {"compile": "default", "share_real": True, "batch_d": True, "reuse_fake": True},
+          "bf16, compiled, CUDA graphs": {"compile": "reduce-overhead"}, "bf16, compiled, channels_last": {"compile": "default", "channels_last": True}}  # each beside `bf16`, not on top of one another
 START = {"freeze": False, "foreach": False, "fused": False, "fold": False, "once": False, "stretch": False, "lookup": False, "precision": "off", "share_real": False, "batch_d": False, "reuse_fake": False,
          "channels_last": False, "compile": "off"}
 
@@ -51,7 +52,6 @@ def all_rows(device, compiled):
         if name == "first convolution looked up" and device == "cuda": continue  # look-ups lose there
         ways[name] = way = way | change
     beside = {name: change for name, change in BESIDE.items() if compiled or (device == "cuda" and "compile" not in change)}
-    if compiled: beside |= {"all options, compiled": {"compile": "default", "share_real": True, "batch_d": True, "reuse_fake": True}}
     return ways | {name: ways["bf16"] | change for name, change in beside.items()}
 
 
@@ -133,8 +133,9 @@ class Bench:
 
     def forget(self, way):
         "Let go of what a failed row has left."
-        for net in self.made(way)[0]: net.zero_grad(set_to_none=True)
-        if self.device == "cuda": torch.cuda.empty_cache()
+        for nets, _ in self.copies.values():
+            for net in nets: net.zero_grad(set_to_none=True)
+        tidy(self.device)
 
 
 def seconds(run, device):
@@ -169,14 +170,21 @@ def tera(shape, batch, way):
     return counter.get_total_flops() / 1e12
 
 
-def peak(run, device):
-    "Seconds of a call and the most memory it held in GiB, or None where it did not fit."
+def peak(run, device, compiled=False):
+    "Seconds of a call and the most memory it held in GiB, or what was in the way: no room for it, or anything that a compiler said."
     if device == "cuda": torch.cuda.reset_peak_memory_stats()
     try: s = seconds(run, device)
-    except RuntimeError as error:
-        if "out of memory" not in str(error).lower(): raise
-        return None
+    except Exception as error:
+        full = "out of memory" in str(error).lower()
+        if not full and not compiled: raise
+        return "out of memory" if full else f"failed: {str(error).strip().splitlines()[0][:120]}"
     return s, torch.cuda.max_memory_allocated() / 2 ** 30 if device == "cuda" else 0.0
+
+
+def tidy(device):
+    "Give memory back that nothing refers to any more."
+    gc.collect()
+    if device == "cuda": torch.cuda.empty_cache()
 
 
 def measure(shape, bench, repeats, device, rates, rows, save=lambda part: None, time_left=lambda: 1e9, plain=None):
@@ -185,18 +193,19 @@ def measure(shape, bench, repeats, device, rates, rows, save=lambda part: None, 
     times, notes, gib, first = {name: [] for name in rows}, {}, {}, {}
     part = {"shape": shape, "size": [bench.config.data.height, bench.config.data.width], "batch": batch, "turns": repeats, "rows": []}
     save(part)
+    def once(name, way):
+        "One iteration; None where it did not come to its end."
+        found = peak(lambda: bench.iteration(way), device, way["compile"] != "off")
+        if isinstance(found, tuple): return found
+        notes[name] = found
+        bench.forget(way)
+
     for name, way in rows.items():  # memory, algorithms and caches are found here, and networks compiled
-        if time_left() < 0: notes[name] = "no time left"
-        elif warm or name == "plain" or way["compile"] != "off":
-            if way["compile"] != "off" and time_left() < 90: notes[name] = "no time left"; continue
-            found = peak(lambda: bench.iteration(way), device)
-            if found is None: notes[name] = "out of memory"; bench.forget(way); continue
-            first[name] = found[0]
+        if time_left() < (90 if way["compile"] != "off" else 0): notes[name] = "no time left"
+        elif (warm or name == "plain" or way["compile"] != "off") and (found := once(name, way)): first[name] = found[0]
     for turn in range(repeats):
         for name, way in rows.items():
-            if name in notes: continue
-            found = peak(lambda: bench.iteration(way), device)
-            if found is None: notes[name] = "out of memory"; bench.forget(way); continue
+            if name in notes or not (found := once(name, way)): continue
             times[name].append(found[0]); gib[name] = max(gib.get(name, 0), found[1])
             print(f"{shape}: turn {turn + 1} of {repeats}, {name}: {found[0]:.3f} s", flush=True)
         if time_left() < 0: break
@@ -239,8 +248,8 @@ def drawing(shape, batch, repeats, device, compiled, backend="inductor", z_seed=
             calls[f"compiled, bf16, {mode}"] = half(net)
     wanted, rows, inner = calls["plain"](), [], 10 if device == "cuda" else 1
     for name, call in calls.items():
-        first = peak(call, device)
-        if first is None: rows.append({"row": name, "note": "out of memory"}); continue
+        first = peak(call, device, name.startswith("compiled"))
+        if not isinstance(first, tuple): rows.append({"row": name, "note": first}); continue
         for _ in range(2): call()
         runs = [seconds(lambda: [call() for _ in range(inner)], device) / inner for _ in range(repeats)]
         s, off = statistics.median(runs), (call().float() - wanted).abs()
@@ -264,8 +273,10 @@ def largest(fits, limit):
     return good
 
 
-def memory(shape, device, limit, time_left=lambda: 1e9, start=None):
+def memory(shape, device, limit, time_left=lambda: 1e9):
     "The largest batch of an iteration, for each precision, with features kept and with features computed again."
+    torch.backends.cudnn.benchmark = False  # each batch size would search for the fastest algorithms anew
+    tidy(device)
     bench, rows = Bench(shape, 2, device), []
     total = torch.cuda.get_device_properties(0).total_memory / 2 ** 30 if device == "cuda" else None
     exact = {**START, **{k: v for change in EXACT.values() for k, v in change.items()}}
@@ -279,8 +290,8 @@ def memory(shape, device, limit, time_left=lambda: 1e9, start=None):
                 bench.resize(n)
                 found = peak(lambda: bench.iteration(way), device)
                 bench.forget(way)
-                print(f"{shape}: batch {n}, precision {precision}{', checkpointing' if again else ''}: {'does not fit' if found is None else f'{found[1]:.1f} GiB'}", flush=True)
-                return found is not None
+                print(f"{shape}: batch {n}, precision {precision}{', checkpointing' if again else ''}: {'does not fit' if isinstance(found, str) else f'{found[1]:.1f} GiB'}", flush=True)
+                return isinstance(found, tuple)
             rows.append({"precision": precision, "checkpointing": again, "largest_batch": largest(fits, limit)})
             G.checkpointing = D.checkpointing = False
     return {"shape": shape, "device_gib": round(total, 1) if total else None, "limit": limit, "rows": rows}
@@ -327,6 +338,7 @@ if __name__ == "__main__":
     eager = {name: way for name, way in rows.items() if way["compile"] == "off"}
     def step(shape, rows, keep=()):
         batch = args.batch or (BATCH.get(shape, 2) if gpu else 1)
+        tidy(args.device)
         bench = Bench(shape, max(2, batch) if shape in ("small", "tiny") else batch, args.device, args.backend)
         part = measure(shape, bench, args.repeats, args.device, rates, rows, lambda p: save("training_step", {**p, "rows": [*keep, *p["rows"]]}), time_left, keep[0].get("seconds") if keep else None)
         table(part)

@@ -202,7 +202,7 @@ def save_pretrained(
     partial.replace(file)
     write_text(file.with_suffix(".json"), json.dumps({"config": to_dict(config), "classes": class_set.to_dict(), **about}, indent=1))
 
-# %% ../nbs/11_checkpoint.ipynb #checkpoint-load-pretrained
+# %% ../nbs/11_checkpoint.ipynb #checkpoint-shipped-files
 def shipped_generators() -> dict[str, Path]: # names to files
     "The generators inside the package."
     folder = Path(str(resources.files("dpgan"))) / "weights"
@@ -218,7 +218,7 @@ def pretrained_file(
     if str(name) not in shipped: raise CheckpointError(f"no generator {str(name)!r} comes with this package; there is {', '.join(shipped) or 'none'}{nearest(name, shipped)}")
     return shipped[str(name)]
 
-
+# %% ../nbs/11_checkpoint.ipynb #checkpoint-load-pretrained
 def load_pretrained(
     name: str | Path = "scenes", # a generator inside the package, or a file that `save_pretrained` wrote
     device: str | torch.device = "cpu", # where to
@@ -257,7 +257,7 @@ def open_generator(
         if Path(checkpoint).exists(): raise
         raise CheckpointError(f"{e}; or name the generator that comes with the package: {', '.join(shipped_generators())}") from None
 
-
+# %% ../nbs/11_checkpoint.ipynb #checkpoint-saved-root
 def saved_root(
     out: str | Path, # folder of a run, or one in it
 ) -> Path | None: # the data set's folder; None where the run needed none, or says nothing

@@ -17,9 +17,10 @@ from torchvision.models import vgg19
 from dpgan.checkpoint import CheckpointError, checkpoints, flatten_optimizer, restore_optimizer
 from dpgan.ema import EMA
 from dpgan.labels import sample_grid
+from dpgan.layers import SpectralConv2d
 from dpgan.losses import VGGLoss
 from dpgan.training import (Callback, Checkpoints, MetricsLog, ProgressBar, SampleGrid, TensorBoard, TrainingError, Update, adam, average_gradients, build_networks,
-                            discriminator_terms, g_step, generator_terms)
+                            d_step, discriminator_terms, g_step, generator_terms)
 from tiny import set_arguments, tiny_config, tiny_trainer
 
 TESTS = Path(__file__).parent
@@ -114,12 +115,61 @@ def test_accumulation_averages_gradients():
 
 
 @pytest.mark.parametrize("changes", [{"grad_accum": 2}, {"precision": "bf16"}, {"generator.noise": False}, {"generator.norm": "sync_batch"}, {"generator.spectral_norm": False},
-                                     {"lambda_labelmix": 0.0}, {"class_balance": False}, {"ema_warmup": True}, {"checkpointing": True}, {"discriminator.spectral_norm": False}], ids=str)
+                                     {"lambda_labelmix": 0.0}, {"class_balance": False}, {"ema_warmup": True}, {"checkpointing": True}, {"discriminator.spectral_norm": False}, {"share_real": True, "grad_accum": 2}, {"batch_d": True, "precision": "bf16"},
+                                     {"reuse_fake": True, "lambda_labelmix": 0.0}, {"share_real": True, "batch_d": True, "reuse_fake": True, "checkpointing": True, "precision": "bf16"}], ids=str)
 def test_options_train(tmp_path, changes):
     record = Record()
     tiny_trainer(tmp_path, [record], **{"steps": 2, **changes}).fit()
     assert len(record.records) == 2 and all(v == v for r in losses(record.records) for v in r.values())
     assert ("loss_d/labelmix" in record.records[0]) == (changes.get("lambda_labelmix") != 0.0)
+
+
+SHARING = [("share_real",), ("batch_d",), ("reuse_fake",), ("share_real", "batch_d", "reuse_fake")]
+
+
+def iteration(config, batches, lr=1e-15):
+    "Both steps in double precision, with the same noise and mask in both and with singular vectors that stand still: terms and gradients."
+    G, D = (net.double().train() for net in build_networks(config))
+    for m in (*G.modules(), *D.modules()):
+        if isinstance(m, SpectralConv2d): m.eval()
+    G.checkpointing = D.checkpointing = config.train.checkpointing
+    batches = [{"label": b["label"], "image": b["image"].double()} for b in batches]
+    z = torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    mask, kept = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(2)) < 0.5, [{} for _ in batches]
+    terms = [*g_step(G, D, Update(G, lr), batches, lambda label: z, config, kept=kept).values(), *d_step(G, D, Update(D, lr), batches, lambda label: z, lambda label: mask, config, kept).values()]
+    return torch.stack(terms), torch.cat([p.grad.flatten() for net in (G, D) for p in net.parameters()])
+
+
+@pytest.mark.parametrize("options", SHARING, ids="+".join)
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+def test_shared_passes_change_nothing_but_the_iterations_of_spectral_norm(options, checkpointing):
+    "With singular vectors that stand still and a G step of no length, terms and gradients are those of the described step."
+    two = [batch(seed=0), batch(seed=1)]
+    terms, gradients = iteration(tiny_config(), two)
+    others, changed = iteration(tiny_config(**dict.fromkeys(options, True), checkpointing=checkpointing), two)
+    assert torch.allclose(terms, others, rtol=1e-9) and (gradients - changed).norm() < 1e-8 * gradients.norm()
+
+
+@pytest.mark.parametrize("options, moves", list(zip([(), *SHARING], [(5, 2, 5, 2), (4, 2, 4, 2), (3, 2, 5, 2), (5, 1, 5, 1), (3, 1, 4, 1)])), ids=str)
+def test_what_shared_passes_do_change(options, moves):
+    "Refinements of D's and of G's singular vectors, updates of the statistics of a patch head and of the pyramid, in an iteration."
+    config, seen = tiny_config(**dict.fromkeys(options, True)), {"D": 0, "G": 0}
+    G, D = build_networks(config)
+    for name, layer in (("D", D.encoder[1].conv_0), ("G", G.blocks[1].conv_0)): layer.register_forward_hook(lambda *a, name=name: seen.update({name: seen[name] + 1}))
+    kept, z = [{}], torch.zeros(2, 4)
+    g_step(G, D, Update(G, 1e-4), [batch()], lambda label: z, config, kept=kept)
+    d_step(G, D, Update(D, 1e-4), [batch()], lambda label: z, lambda label: torch.ones(2, 1, 64, 64) > 0, config, kept)
+    assert (*seen.values(), int(D.heads["3"][3].num_batches_tracked), int(G.pyramid.stages[0][1].num_batches_tracked)) == moves
+
+
+def test_a_shared_answer_holds_no_gradient_of_the_generator_step():
+    "The G step leaves the kept graph whole and D without gradients; after the D step the weights have them."
+    config = tiny_config(share_real=True)
+    (G, D), kept = build_networks(config), [{}]
+    g_step(G, D, Update(G, 1e-3), [batch()], lambda label: torch.zeros(2, 4), config, kept=kept)
+    assert kept[0]["real"].class_logits.requires_grad and all(p.grad is None and p.requires_grad for p in D.parameters())
+    d_step(G, D, Update(D, 1e-3), [batch()], lambda label: torch.zeros(2, 4), lambda label: None, config, kept)
+    assert all(p.grad is not None for p in D.parameters()) and "fake" not in kept[0]
 
 
 def test_runs_repeat_themselves(tmp_path):
@@ -352,7 +402,7 @@ from dpgan.training import Update, build_networks, d_step, g_step, this_process
 from tiny import tiny_config
 balanced, processes = json.loads(sys.argv[1]), this_process()
 rank, world = processes.process_index, processes.num_processes
-config = tiny_config(norm="sync_batch", global_balance=balanced, batch_size=4 // world, init_gain=1.0)
+config = tiny_config(norm="sync_batch", global_balance=balanced, batch_size=4 // world, init_gain=1.0, **dict.fromkeys(sys.argv[2:], True))
 torch.set_default_dtype(torch.float64)
 G, D = (net.double().train() for net in build_networks(config))
 updates = [Update(net, 1e-3) for net in (G, D)]
@@ -363,9 +413,9 @@ for step in range(3):
     label[:2] = label[:2] % 5  # the two halves do not hold the same classes
     image = torch.rand(4, 3, 64, 64, generator=rng) * 2 - 1
     zs, mask = [torch.randn(4, G.z_dim, generator=rng) for _ in range(2)], labelmix_mask(label, 15, rng)
-    batch = {"image": part(image), "label": part(label)}
-    terms = [*g_step(G, D, updates[0], [batch], lambda l: part(zs[0]), config).values(),
-             *d_step(G, D, updates[1], [batch], lambda l: part(zs[1]), lambda l: part(mask), config).values()]
+    batch, kept = {"image": part(image), "label": part(label)}, [{}]
+    terms = [*g_step(G, D, updates[0], [batch], lambda l: part(zs[0]), config, kept=kept).values(),
+             *d_step(G, D, updates[1], [batch], lambda l: part(zs[1]), lambda l: part(mask), config, kept).values()]
     values = torch.stack([t.double() for t in terms])
     if world > 1: dist.all_reduce(values)
     losses.append((values / world).tolist())
@@ -388,6 +438,11 @@ def test_two_processes_train_as_one_with_twice_the_batch():
     assert torch.allclose(one, two, rtol=1e-8, atol=1e-10), (one - two).abs().max()
     apart = torch.tensor(launch_two(SAME_AS_ONE, "false"), dtype=torch.float64)
     assert (one - apart).abs().max() > 1e-2, "with class weights of each process alone it is another training"
+
+
+def test_two_processes_train_as_one_with_shared_passes():
+    one, two = one_process(SAME_AS_ONE, "true", *SHARING[3]), torch.tensor(launch_two(SAME_AS_ONE, "true", *SHARING[3]), dtype=torch.float64)
+    assert torch.allclose(one, two, rtol=1e-8, atol=1e-10), (one - two).abs().max()
 
 
 GRADIENTS = """

@@ -1,0 +1,79 @@
+"""Compiled networks: one graph a way, never made again, the same numbers, the same names, and clear refusals."""
+import json
+from copy import deepcopy
+from functools import partial
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch._dynamo.utils import counters
+from torch._inductor import metrics
+
+from dpgan.config import ConfigError
+from dpgan.generator import GeneratorBlock
+from dpgan.training import Checkpoints, MetricsLog, TrainingError, build_networks, compile_networks
+from tiny import tiny_config, tiny_trainer
+
+
+def losses(out): return [[v for k, v in json.loads(line).items() if k.startswith("loss")] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_compiled_run_is_the_same_run(tmp_path, monkeypatch):
+    "Six graphs and no seventh over later steps and samples; the losses of a plain run; a plain run goes on from its checkpoint."
+    monkeypatch.setattr("dpgan.training.compile_networks", partial(compile_networks, backend="eager"))
+    torch._dynamo.reset(); counters.clear()
+    tiny_trainer(tmp_path / "plain", [MetricsLog()], steps=4).fit()
+    trainer = tiny_trainer(tmp_path / "compiled", [MetricsLog(), Checkpoints()], steps=3, compile="default")
+    assert deepcopy(trainer.G)._compiled_call_impl is None and trainer.ema.net._compiled_call_impl is None, "copies are plain networks"
+    before = counters["stats"]["unique_graphs"]
+    made = []
+    monkeypatch.setattr(Checkpoints, "after_step", lambda self, trainer: made.append(counters["stats"]["unique_graphs"] - before))
+    trainer.fit()
+    assert made == [5, 5, 5] and not counters["graph_break"]
+    label = torch.zeros(2, 64, 64, dtype=torch.long)
+    first, again = trainer.G.sample(label), trainer.G.sample(label, seed=1)
+    assert counters["stats"]["unique_graphs"] - before == 6 and trainer.G.training and not torch.equal(first, again)
+    torch.testing.assert_close(torch.tensor(losses(tmp_path / "compiled")), torch.tensor(losses(tmp_path / "plain")[:3]), rtol=1e-4, atol=1e-5)
+
+    trainer.save(tmp_path / "saved")
+    for name in ("generator", "discriminator", "ema"):
+        with safe_open(tmp_path / "saved" / f"{name}.safetensors", "pt") as f: assert not any("_orig_mod" in key for key in f.keys())
+    rest = tiny_trainer(tmp_path / "rest", [MetricsLog()], steps=4)
+    rest.load(tmp_path / "saved")
+    rest.fit()
+    torch.testing.assert_close(torch.tensor(losses(tmp_path / "rest")), torch.tensor(losses(tmp_path / "plain")[3:]), rtol=1e-4, atol=1e-5)
+
+    wrong = {"label": torch.full((2, 64, 64), 15), "image": torch.zeros(2, 3, 64, 64)}
+    with pytest.raises(ValueError, match="class ids must be 0..14"): trainer.train_step([wrong])
+
+
+def test_machine_code_computes_the_same():
+    "A generator block through inductor: values, gradients, and the vectors and statistics that a pass moves."
+    torch.manual_seed(0)
+    plain = GeneratorBlock(8, 4, 6)
+    fast = deepcopy(plain)
+    compile_networks(fast)
+    x, cond = torch.randn(2, 8, 4, 4), torch.randn(2, 6, 8, 8)
+    for _ in range(2):
+        a, b = plain(x, cond, True), fast(x, cond, True)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    a.square().sum().backward(); b.square().sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), fast.parameters()): torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-3, msg=name)
+    for (name, p), q in zip(plain.named_buffers(), fast.buffers()): torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_normalise_modulate_activate_is_one_pass_over_memory():
+    def chain(x, mean, rstd, gamma, beta): return torch.nn.functional.leaky_relu((x - mean) * rstd * (1 + gamma) + beta, 0.2)
+    args = [torch.randn(2, 4, 8, 8), torch.randn(4, 1, 1), torch.rand(4, 1, 1), torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)]
+    metrics.reset()
+    torch.testing.assert_close(torch.compile(chain, fullgraph=True)(*args), chain(*args))
+    assert metrics.generated_kernel_count == 1
+
+
+def test_where_nothing_can_be_compiled(monkeypatch):
+    nets = build_networks(tiny_config(norm="sync_batch"))
+    monkeypatch.setattr("dpgan.training.several_processes", lambda: True)
+    with pytest.raises(TrainingError, match="norm to batch, or train.compile=off"): compile_networks(*nets)
+    monkeypatch.undo()
+    with pytest.raises(TrainingError, match="does not work here.*compile=off"): compile_networks(*nets, backend="no_such_backend")
+    with pytest.raises(ConfigError, match="exclude each other"): tiny_config(compile="default", checkpointing=True)
