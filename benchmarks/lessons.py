@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from environment import RESULTS, ROOT, environment
 from lessons_train import SETTINGS, SinglePyramid, RUNS
 from PIL import Image
+from ship_generator import command
 from torch import nn
 
 from dpgan.checkpoint import checkpoints, load_generator, load_weights, read_record, read_tensors
@@ -489,7 +490,7 @@ def main():
     for name in args.only:
         found = rounded({"environment": environment(), "trained_with_revision": args.revision, **globals()[f"lesson_{name}"](at)})
         result[name] = {k: v for k, v in found.items() if v is not None}
-        whole = json.dumps({"long": {"checkpoint": at.long_checkpoint.name, "step": read_record(at.long_checkpoint / "state.json")["step"], "device": long.get("device")}, **{k: v for k, v in result.items() if k != "long"}}, indent=1)
+        whole = json.dumps({"long": {"checkpoint": at.long_checkpoint.name, "step": read_record(at.long_checkpoint / "state.json")["step"], "device": long.get("device"), "command": command(config_of(at.long_checkpoint))}, **{k: v for k, v in result.items() if k != "long"}}, indent=1)
         partial = args.out.with_name(f".{args.out.name}.partial")
         partial.write_text(whole + "\n")
         partial.replace(args.out)

@@ -1,5 +1,4 @@
 """Compiled networks: one graph a way, never made again, the same numbers, the same names, and clear refusals."""
-import json
 from copy import deepcopy
 from functools import partial
 
@@ -11,37 +10,46 @@ from torch._inductor import metrics
 
 from dpgan.config import ConfigError
 from dpgan.generator import GeneratorBlock
-from dpgan.training import Checkpoints, MetricsLog, TrainingError, build_networks, compile_networks
+from dpgan.training import Callback, TrainingError, build_networks, compile_networks
 from tiny import tiny_config, tiny_trainer
 
 
-def losses(out): return [[v for k, v in json.loads(line).items() if k.startswith("loss")] for line in (out / "metrics.jsonl").read_text().splitlines()]
+class Record(Callback):
+    "Losses of every step, and how many graphs there were after it."
+
+    def __init__(self): self.losses, self.graphs = [], []
+
+    def on_log(self, trainer, record): self.losses.append([v for k, v in record.items() if k.startswith("loss")])
+
+    def after_step(self, trainer): self.graphs.append(counters["stats"]["unique_graphs"])
+
+
+def close(a, b): torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-4, atol=1e-5)
 
 
 def test_a_compiled_run_is_the_same_run(tmp_path, monkeypatch):
     "Six graphs and no seventh over later steps and samples; the losses of a plain run; a plain run goes on from its checkpoint."
     monkeypatch.setattr("dpgan.training.compile_networks", partial(compile_networks, backend="eager"))
     torch._dynamo.reset(); counters.clear()
-    tiny_trainer(tmp_path / "plain", [MetricsLog()], steps=4).fit()
-    trainer = tiny_trainer(tmp_path / "compiled", [MetricsLog(), Checkpoints()], steps=3, compile="default")
+    plain, fast, rest = Record(), Record(), Record()
+    tiny_trainer(tmp_path, [plain], steps=4).fit()
+    trainer = tiny_trainer(tmp_path, [fast], steps=3, compile="default")
     assert deepcopy(trainer.G)._compiled_call_impl is None and trainer.ema.net._compiled_call_impl is None, "copies are plain networks"
     before = counters["stats"]["unique_graphs"]
-    made = []
-    monkeypatch.setattr(Checkpoints, "after_step", lambda self, trainer: made.append(counters["stats"]["unique_graphs"] - before))
     trainer.fit()
-    assert made == [5, 5, 5] and not counters["graph_break"]
+    assert [n - before for n in fast.graphs] == [5, 5, 5] and not counters["graph_break"]
     label = torch.zeros(2, 64, 64, dtype=torch.long)
     first, again = trainer.G.sample(label), trainer.G.sample(label, seed=1)
     assert counters["stats"]["unique_graphs"] - before == 6 and trainer.G.training and not torch.equal(first, again)
-    torch.testing.assert_close(torch.tensor(losses(tmp_path / "compiled")), torch.tensor(losses(tmp_path / "plain")[:3]), rtol=1e-4, atol=1e-5)
+    close(fast.losses, plain.losses[:3])
 
     trainer.save(tmp_path / "saved")
     for name in ("generator", "discriminator", "ema"):
         with safe_open(tmp_path / "saved" / f"{name}.safetensors", "pt") as f: assert not any("_orig_mod" in key for key in f.keys())
-    rest = tiny_trainer(tmp_path / "rest", [MetricsLog()], steps=4)
-    rest.load(tmp_path / "saved")
-    rest.fit()
-    torch.testing.assert_close(torch.tensor(losses(tmp_path / "rest")), torch.tensor(losses(tmp_path / "plain")[3:]), rtol=1e-4, atol=1e-5)
+    resumed = tiny_trainer(tmp_path, [rest], steps=4)
+    resumed.load(tmp_path / "saved")
+    resumed.fit()
+    close(rest.losses, plain.losses[3:])
 
     wrong = {"label": torch.full((2, 64, 64), 15), "image": torch.zeros(2, 3, 64, 64)}
     with pytest.raises(ValueError, match="class ids must be 0..14"): trainer.train_step([wrong])
