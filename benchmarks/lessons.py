@@ -461,7 +461,7 @@ class Place:
     def finished(self): return [name for name in self.wanted if at_steps(self.runs / name)]
 
     def picture(self, name, rows):
-        if self.pictures: Image.fromarray(tile(rows)).save(self.pictures / f"lessons_{name}.png", optimize=True)
+        if self.pictures: Image.fromarray(tile(rows)).quantize(192).save(self.pictures / f"lessons_{name}.png", optimize=True)
 
 
 def main():

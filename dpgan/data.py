@@ -669,7 +669,7 @@ def _warnings(data, class_set, split, seen, counts):
     for s in seen if class_set.dont_care else ():
         if s.counts is not None and not s.counts[1:].any(): yield Problem("warning", str(s.pair.label), "there is nothing but don't care in it", "label it, or remove the pair")
     never = [f"{i} {n}" for i, n in enumerate(class_set.names) if not counts[i] and class_set.raw_ids[i] and i >= class_set.dont_care]
-    if never and split == "train" and seen:
+    if never and split == "train" and seen and all(s.counts is not None for s in seen):  # unreadable maps may hold them
         more = f" and {len(never) - 10} more" if len(never) > 10 else ""
         yield Problem("warning", "", f"never in 'train': {', '.join(never[:10])}{more}", "classes that do not occur will not be learned")
 

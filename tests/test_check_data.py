@@ -155,6 +155,12 @@ def test_classes_that_never_occur_are_a_warning(root):
     assert report.ok and [p.message for p in warnings(report)] == ["never in 'train': 1 sky, 3 car"]
 
 
+def test_no_class_is_called_missing_while_maps_cannot_be_read(root):
+    for i in range(12): Image.new("L", SIZE, 7).save(label(root, i))
+    report = check_data(FOLDER, root)
+    assert not report.ok and not warnings(report)
+
+
 def test_nothing_but_dont_care_is_a_warning(root):
     Image.new("L", SIZE, 255).save(label(root))
     report = check_data(FOLDER, root)
