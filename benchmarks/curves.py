@@ -84,7 +84,7 @@ if __name__ == "__main__":
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     args.work.mkdir(parents=True, exist_ok=True)
-    changes, settings = dict(s.split("=", 1) for s in args.set), {"steps": args.steps, "batch": args.batch, "threads": args.threads}
+    changes, settings = dict(s.split("=", 1) for s in args.set), {"steps": args.steps, "batch": args.batch, "threads": args.threads, **({"set": changes} if changes else {})}
     files = {name: args.work / f"{name.replace(', ', '_').replace(' ', '_')}.json" for name in RUNS}
     for name in args.only:
         if files[name].exists() and json.loads(files[name].read_text())["settings"] == settings: continue

@@ -45,7 +45,7 @@ BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.
 
 def kept(name: str, wanted: list[str], make) -> Path:
     "A folder among the temporary ones that `make` fills once, with what is `wanted`; by one process at a time, and others wait."
-    root = Path(tempfile.gettempdir()) / f"dpgan-{name}-{PYTHON}-{hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:8]}"
+    root = Path(tempfile.gettempdir()) / f"dpgan-{os.getuid()}-{name}-{PYTHON}-{hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:8]}"
     with root.with_name(root.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (root / "made").exists(): return root
@@ -245,7 +245,8 @@ def title(path: Path) -> str: return path.resolve().relative_to(ROOT / "nbs").wi
 
 def commit() -> str:
     "The commit that is checked out, or the day where there is no git."
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    try: done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    except OSError: return time.strftime("%F")
     return done.stdout.strip() if done.returncode == 0 else time.strftime("%F")
 
 

@@ -62,7 +62,8 @@ def describe(name: str, old: bytes | None, new: bytes | None) -> str:
 
 def git_changes() -> str:
     "What git sees as changed in dpgan/ and nbs/; empty outside a git checkout."
-    return subprocess.run(["git", "status", "--porcelain", "--", "dpgan", "nbs"], cwd=ROOT, capture_output=True, text=True).stdout.rstrip()
+    try: return subprocess.run(["git", "status", "--porcelain", "--", "dpgan", "nbs"], cwd=ROOT, capture_output=True, text=True).stdout.rstrip()
+    except OSError: return ""
 
 
 def main() -> None:

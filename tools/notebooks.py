@@ -27,6 +27,10 @@ def clean(model, **_):
 
 c.ContentsManager.pre_save_hook = clean
 '''
+SHARP = '''\
+# Written by tools/notebooks.py: figures are drawn with twice the pixels (tools/pictures.py packs them afterwards).
+c.InlineBackend.figure_formats = {"retina"}
+'''
 
 
 # ---- clean
@@ -95,11 +99,12 @@ def pre_commit(root: Path = ROOT) -> int:
 def install(root: Path = ROOT, prefix: Path = Path(sys.prefix)) -> list[str]:
     "Install the habits in a clone and its environment; what there is to say about it. May be run again at any time."
     said = []
-    save = prefix / "etc" / "jupyter" / "jupyter_server_config.py"
-    if not save.exists() or save.read_text() != ON_SAVE and "tools/notebooks.py" in save.read_text():
-        save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_text(ON_SAVE)
-    elif save.read_text() != ON_SAVE: said.append(f"{save} is your own: notebooks are not cleaned when saved")
+    for name, wanted, lacks in (("jupyter/jupyter_server_config.py", ON_SAVE, "notebooks are not cleaned when saved"), ("ipython/ipython_kernel_config.py", SHARP, "figures are not drawn sharp")):
+        path = prefix / "etc" / name
+        if not path.exists() or path.read_text() != wanted and "tools/notebooks.py" in path.read_text():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted)
+        elif path.read_text() != wanted: said.append(f"{path} is your own: {lacks}")
     try: top = Path(git("rev-parse", "--show-toplevel", root=root).decode().strip())
     except (OSError, subprocess.CalledProcessError): return [*said, "no git checkout: no git hooks installed"]
     if top.resolve() != root.resolve(): return [*said, f"a folder inside another checkout ({top}): no git hooks installed"]
