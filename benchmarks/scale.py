@@ -34,7 +34,7 @@ IMAGES = {"cityscapes": 2975, "ade20k": 20210, "coco_stuff": 118287, "small": 20
 PRECISIONS, GIB = ("off", "bf16"), 2 ** 30
 MEMORY_GB = (16, 24, 40, 80, 141)  # of GPUs, in 10 ** 9 bytes
 USABLE, RESERVE = 0.92, 1.5 * 10 ** 9  # share of that memory that tensors can fill without holes, and bytes that the libraries take
-RATES = {"H200, measured product of matrices": 790, "H100, data sheet": 989, "A100, data sheet": 312, "L4, data sheet": 121}  # T operations a second, bf16 in, float32 sums
+RATES = {"H200, 80 % of its data sheet": 790, "H100, data sheet": 989, "A100, data sheet": 312, "L4, data sheet": 121}  # T operations a second, bf16 in, float32 sums
 EFFICIENCIES = (0.2, 0.3, 0.5)  # shares of that rate that a whole step reaches
 LINKS = {"NVLink of an H200": (450.0, 5e-6), "PCIe 4.0 x16": (32.0, 10e-6), "InfiniBand 400 Gbit/s": (50.0, 10e-6), "InfiniBand 200 Gbit/s": (25.0, 10e-6),
          "Ethernet 100 Gbit/s": (12.5, 50e-6), "Ethernet 10 Gbit/s": (1.25, 50e-6)}  # G bytes a second in each direction, seconds until a small message is through
@@ -137,10 +137,10 @@ def features(config, checkpointing, precision):
     return {"bytes_per_image": (four - two) / 2, "bytes_once": 2 * two - four}
 
 
-def tera(config, batch, plain=False):
+def tera(config, batch, stepwise=False):
     "Operations of an iteration for one image, in millions of millions; a multiplication and an addition are two."
     counted = Counted(config, batch)
-    if plain: step_by_step(counted.G, counted.D)
+    if stepwise: step_by_step(counted.G, counted.D)
     with FlopCounterMode(display=False) as counter: counted.g_step(), counted.d_step()
     return counter.get_total_flops() / batch / 1e12
 
@@ -197,7 +197,7 @@ def derive(shape):
     counted, batch = Counted(config, 2), config.train.batch_size
     kept = states(counted)
     taken = {f"{p}{', checkpointing' if c else ''}": features(config, c, p) for p in PRECISIONS for c in (False, True)}
-    work = {"plain": round(tera(config, batch, True), 6), "ours": round(tera(config, batch), 6), "checkpointing": None}
+    work = {"step_by_step": round(tera(config, batch, True), 6), "ours": round(tera(config, batch), 6), "checkpointing": None}
     again = Counted(config, batch, checkpointing=True)
     with FlopCounterMode(display=False) as counter: again.g_step(), again.d_step()
     work["checkpointing"] = round(counter.get_total_flops() / batch / 1e12, 6)
@@ -240,7 +240,7 @@ def check():
 def show(r):
     "The tables of one shape."
     print(f"\n{r['shape']}: {r['size'][0]} x {r['size'][1]}, {r['classes']} classes, {r['parameters']['generator']:,} + {r['parameters']['discriminator']:,} parameters, "
-          f"{r['tera_operations_per_image']['ours']} T operations an image ({r['tera_operations_per_image']['plain']} plain, {r['tera_operations_per_image']['checkpointing']} with checkpointing)")
+          f"{r['tera_operations_per_image']['ours']} T operations an image ({r['tera_operations_per_image']['step_by_step']} step by step, {r['tera_operations_per_image']['checkpointing']} with checkpointing)")
     print("states, GiB: " + ", ".join(f"{k} {v / GIB:.2f}" for k, v in r["state_bytes"].items()))
     print(f"{'features':22}{'GiB an image':>13}{'GiB once':>10}   largest batch at " + "".join(f"{g:>6} GB" for g in MEMORY_GB))
     for k, f in r["features"].items():

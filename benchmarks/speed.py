@@ -122,6 +122,7 @@ class Bench:
 
     def iteration(self, way):
         "One G step, one D step, one average."
+        torch.compiler.cudagraph_mark_step_begin()  # what the graphs of the last iteration gave may be overwritten
         (G, D), (update_g, update_d) = self.made(way)
         options = {k: way[k] for k in ("share_real", "batch_d", "reuse_fake")}
         config, kept = replace(self.config, train=replace(self.config.train, **options)), [{}]
@@ -177,7 +178,7 @@ def peak(run, device, compiled=False):
     except Exception as error:
         full = "out of memory" in str(error).lower()
         if not full and not compiled: raise
-        return "out of memory" if full else f"failed: {str(error).strip().splitlines()[0][:120]}"
+        return "out of memory" if full else f"failed: {(str(error).strip() or type(error).__name__).splitlines()[0][:120]}"
     return s, torch.cuda.max_memory_allocated() / 2 ** 30 if device == "cuda" else 0.0
 
 
@@ -246,8 +247,12 @@ def drawing(shape, batch, repeats, device, compiled, backend="inductor", z_seed=
             net = deepcopy(G)
             compile_networks(net, mode=mode, backend=backend)
             calls[f"compiled, bf16, {mode}"] = half(net)
+            fast = FastGenerator(G, "bf16")
+            draw = torch.compile(fast.draw, fullgraph=True, dynamic=False, backend=backend, **({"mode": mode} if backend == "inductor" else {}))
+            calls[f"compiled, fast, bf16, label map prepared, {mode}"] = partial(draw, fast.prepare(label), z)
     wanted, rows, inner = calls["plain"](), [], 10 if device == "cuda" else 1
     for name, call in calls.items():
+        torch.compiler.cudagraph_mark_step_begin()
         first = peak(call, device, name.startswith("compiled"))
         if not isinstance(first, tuple): rows.append({"row": name, "note": first}); continue
         for _ in range(2): call()
@@ -259,10 +264,10 @@ def drawing(shape, batch, repeats, device, compiled, backend="inductor", z_seed=
     return {"shape": shape, "batch": batch, "rows": rows}
 
 
-def largest(fits, limit):
-    "The largest n up to a limit for which fits(n) holds, by doubling and halving; 0 where not even one does."
-    good, bad = 0, None
-    n = 1
+def largest(fits, limit, first=1):
+    "The largest n from the first one to a limit for which fits(n) holds, by doubling and halving; first - 1 where not even the first does."
+    good, bad = first - 1, None
+    n = first
     while bad is None and good < limit:
         if fits(n): good, n = n, min(2 * n, limit)
         else: bad = n
@@ -292,7 +297,7 @@ def memory(shape, device, limit, time_left=lambda: 1e9):
                 bench.forget(way)
                 print(f"{shape}: batch {n}, precision {precision}{', checkpointing' if again else ''}: {'does not fit' if isinstance(found, str) else f'{found[1]:.1f} GiB'}", flush=True)
                 return isinstance(found, tuple)
-            rows.append({"precision": precision, "checkpointing": again, "largest_batch": largest(fits, limit)})
+            rows.append({"precision": precision, "checkpointing": again, "largest_batch": largest(fits, limit, 2 if shape in ("small", "tiny") else 1)})
             G.checkpointing = D.checkpointing = False
     return {"shape": shape, "device_gib": round(total, 1) if total else None, "limit": limit, "rows": rows}
 

@@ -92,6 +92,7 @@ class GeneratorBlock(nn.Module):
 def check_label(
     label: Tensor, # what a caller gave as a label map
     num_classes: int, # classes the network knows
+    values: bool = True, # look at the ids as well; False inside compiled networks, which cannot
 ) -> None:
     "Refuse what is no label map, saying what to do instead (`ValueError`, `TypeError`)."
     if label.dim() != 3:
@@ -99,7 +100,7 @@ def check_label(
     if label.is_floating_point() or label.dtype == torch.bool: raise TypeError(f"a label map holds integers, not {label.dtype}; use label.long()")
     h, w = label.shape[1:]
     if h % 64 or w % 64: raise ValueError(f"height and width must be divisible by 64, not {h} x {w}; resize with nearest neighbour or pad with don't care")
-    if label.device.type == "cpu" and label.numel() and not torch.compiler.is_compiling():
+    if values and label.device.type == "cpu" and label.numel():
         low, high = map(int, label.aminmax())
         if low < 0 or high >= num_classes: raise ValueError(f"label ids must be 0..{num_classes - 1}, but this map has {low}..{high}; map raw ids to classes first (dpgan.labels)")
 
@@ -124,7 +125,7 @@ class LabelToImage(nn.Module):
         z_dim: int = 64, # channels of the noise; 0 = no noise
     ):
         super().__init__()
-        self.num_classes, self.z_dim = num_classes, z_dim
+        self.num_classes, self.z_dim, self.check_values = num_classes, z_dim, True  # a compiled network cannot look at values
 
     def embed(self,
         label: Tensor, # (B, H, W) integers 0..N-1
@@ -132,10 +133,10 @@ class LabelToImage(nn.Module):
         stride: int = 1, # 32: every 32nd pixel in both directions only
     ) -> Tensor: # (B, Z + N, H/stride, W/stride)
         "Noise in front of the one-hot label map (Li et al. 2022: 3D noise)."
-        check_label(label, self.num_classes)
+        check_label(label, self.num_classes, self.check_values)
         if self.z_dim: check_noise(z, label, self.z_dim)
         label = label[:, ::stride, ::stride]
-        onehot = one_hot(label, self.num_classes, dtype=next(self.parameters()).dtype)
+        onehot = one_hot(label, self.num_classes, next(self.parameters()).dtype, self.check_values)
         if not self.z_dim: return onehot
         z = z.to(onehot) if z.dim() == 2 else z.to(onehot)[:, :, ::stride, ::stride]
         return torch.cat([noise_map(z, *label.shape[1:]), onehot], 1)

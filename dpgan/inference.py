@@ -19,7 +19,7 @@ from .generator import Generator, GeneratorBlock, LabelToImage, check_label, che
 from .labels import one_hot
 from .layers import SpectralConv2d, spectral_weight
 from .norm import SpatialNorm
-from .pyramid import PyramidStage
+from .pyramid import PyramidStage, class_table, class_taps
 
 # %% ../nbs/14a_inference.ipynb #inference-fold
 def fold_conv(
@@ -305,8 +305,7 @@ class PlaneConv(nn.Module):
         super().__init__()
         self.quick, self.num_classes = "lookup" in savings, weight.shape[1] - z_dim
         self.noise = FixedConv(weight[:, :z_dim], None, dtype) if z_dim else None
-        table = weight[:, z_dim:].permute(2, 3, 1, 0).flatten(0, 2)
-        if self.quick: self.table, self.bias = constant(F.pad(table, (0, 0, 0, 1)), dtype), constant(bias, dtype)
+        if self.quick: self.table, self.bias = constant(class_table(weight[:, z_dim:]), dtype), constant(bias, dtype)
         else: self.classes = FixedConv(weight[:, z_dim:], bias, dtype)
 
     def of_label(self,
@@ -314,10 +313,7 @@ class PlaneConv(nn.Module):
     ) -> Tensor: # (B, H, W, out)
         "The part of the label map, bias included."
         if not self.quick: return self.classes(one_hot(label, self.num_classes, self.classes.weight.dtype).permute(0, 2, 3, 1).contiguous())
-        n, (b, height, width) = self.num_classes, label.shape
-        around = F.pad(label.long(), (1, 1, 1, 1), value=9 * n)  # the table's last row is zero: nothing is beyond the border
-        taps = torch.stack([around[:, i:i + height, j:j + width] + (3 * i + j) * n for i in range(3) for j in range(3)], -1)
-        return F.embedding_bag(taps.clamp_(max=9 * n).view(-1, 9), self.table, mode="sum").view(b, height, width, -1) + self.bias
+        return F.embedding_bag(class_taps(label, self.num_classes), self.table, mode="sum").view(*label.shape, -1) + self.bias
 
     def of_noise(self,
         z: Tensor, # (B, Z), or (B, H, W, Z)

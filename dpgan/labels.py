@@ -229,12 +229,13 @@ def one_hot(
     label: torch.Tensor,                 # (B, H, W) class indices of any integer type; floats raise `TypeError`
     num_classes: int,                    # N, above every index; on a CPU `ValueError` otherwise
     dtype: torch.dtype = torch.float32,  # of the result
+    check: bool = True,                  # look at the values first; False inside compiled networks, which cannot
 ) -> torch.Tensor:  # (B, N, H, W): 1 in the channel of the pixel's class, 0 elsewhere
     "One channel a class, without waiting for the device."
     if label.dtype not in _INTEGERS:
         raise TypeError(f"a label map holds class indices, so its type must be an integer one, not {label.dtype}; keep it integer from the file on, or convert with label.long()")
     if label.ndim != 3: raise ValueError(f"a batch of label maps has shape (B, H, W), not {tuple(label.shape)}; add the batch axis with label[None]")
-    if label.device.type == "cpu" and label.numel() and not torch.compiler.is_compiling():
+    if check and label.device.type == "cpu" and label.numel():
         low, high = map(int, label.aminmax())
         if low < 0 or high >= num_classes: raise ValueError(f"label indices {low}..{high} do not fit {num_classes} classes (0..{num_classes - 1}); map raw ids with `apply_table` first")
     zeros = torch.zeros(label.shape[0], num_classes, *label.shape[1:], dtype=dtype, device=label.device)

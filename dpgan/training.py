@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TrainingError', 'build_networks', 'frozen', 'full_precision', 'judge', 'several_processes', 'real_weights',
            'weighted_sum', 'generator_terms', 'discriminator_terms', 'step_by_step', 'average_gradients', 'adam',
-           'Update', 'g_step', 'd_step', 'compile_networks', 'this_process', 'Callback', 'Run', 'lr_factor', 'Stepping',
-           'Sampling', 'Resuming', 'Trainer', 'ProgressBar', 'json_step', 'drop_after', 'MetricsLog', 'TensorBoard',
-           'SampleGrid', 'Checkpoints']
+           'Update', 'g_step', 'd_step', 'register_refinement', 'CompiledSpectralConv2d', 'compile_networks',
+           'this_process', 'Callback', 'Run', 'lr_factor', 'Stepping', 'Sampling', 'Resuming', 'Trainer', 'ProgressBar',
+           'json_step', 'drop_after', 'MetricsLog', 'TensorBoard', 'SampleGrid', 'Checkpoints']
 
 # %% ../nbs/12_training.ipynb #training-imports
 import json
@@ -35,6 +35,7 @@ from .ema import EMA, reestimate_batch_norm
 from .generator import Generator, draw_noise
 from .losses import (alignment_loss, balance, check_class_ids, class_counts, class_loss, fake_loss, labelmix_loss, labelmix_mask, mix, patch_loss_fake,
                           patch_loss_generator, patch_loss_real)
+from .layers import SpectralConv2d, no_autocast, power_iteration, spectral_weight
 
 # %% ../nbs/12_training.ipynb #training-trainingerror
 class TrainingError(RuntimeError):
@@ -260,6 +261,27 @@ def d_step(
     kept = kept or [{} for _ in batches]
     return update([lambda b=b, k=k: discriminator_terms(G, D, b, noise(b["label"]), masks(b["label"]), config, k) for b, k in zip(batches, kept)])
 
+# %% ../nbs/12_training.ipynb #training-compile-spectral
+def register_refinement() -> None:
+    "Make `power_iteration` known to torch as an operation that compilers leave whole. Raises `TrainingError` where torch is too old."
+    if not hasattr(torch.library, "custom_op"): raise TrainingError(f"train.compile needs torch 2.4 or newer, and this is {torch.__version__}; set train.compile=off")
+    if hasattr(torch.ops.dpgan, "power_iteration"): return
+    op = torch.library.custom_op("dpgan::power_iteration", power_iteration, mutates_args=(), schema="(Tensor matrix, Tensor u, Tensor v) -> (Tensor, Tensor)")
+    op.register_fake(lambda matrix, u, v: (torch.empty_like(u), torch.empty_like(v)))
+
+
+class CompiledSpectralConv2d(SpectralConv2d):
+    "A spectral convolution inside a compiled network: the same numbers."
+
+    def normalised_weight(self) -> Tensor: # (out, in, kh, kw)
+        "The weight that the convolution uses; in training it refines u and v first, in an operation of its own."
+        if not self.training: return super().normalised_weight()
+        with no_autocast(self.weight.device):
+            with torch.no_grad():
+                u, v = torch.ops.dpgan.power_iteration(self.weight.flatten(1), self.u, self.v)
+                self.u.copy_(u); self.v.copy_(v)
+            return spectral_weight(self.weight, u, v)
+
 # %% ../nbs/12_training.ipynb #training-compile
 def compile_networks(
     *nets: nn.Module, # networks to compile in place; the names of their weights stay
@@ -272,8 +294,13 @@ def compile_networks(
     how = dict(fullgraph=True, dynamic=False, backend=backend, **({"mode": mode} if backend == "inductor" else {}))
     try: torch.compile(torch.sin, **how)(torch.zeros(2, device=next(nets[0].parameters()).device))
     except Exception as e:
-        raise TrainingError(f"torch.compile does not work here: {str(e).strip().splitlines()[0]}; it needs a C++ compiler on a CPU and Triton on a GPU. Set train.compile=off") from e
-    for net in nets: net.compile(**how)
+        raise TrainingError(f"torch.compile does not work here: {(str(e).strip() or type(e).__name__).splitlines()[0]}; it needs a C++ compiler on a CPU and Triton on a GPU. Set train.compile=off") from e
+    register_refinement()
+    for m in (m for net in nets for m in net.modules()):
+        if type(m) is SpectralConv2d: m.__class__ = CompiledSpectralConv2d
+    for net in nets:
+        if hasattr(net, "check_values"): net.check_values = False
+        net.compile(**how)
 
 # %% ../nbs/12_training.ipynb #training-process
 def this_process() -> PartialState: # rank, number of processes, device
@@ -385,6 +412,7 @@ class Stepping(Run):
         batches: list[dict[str, Tensor]], # image (B, 3, H, W) in [-1, 1] and label (B, H, W), on the device
     ) -> dict[str, Tensor]: # loss_g/... and loss_d/...
         "One iteration: G step, D step, average."
+        if self.config.train.compile in ("reduce-overhead", "max-autotune"): torch.compiler.cudagraph_mark_step_begin()  # what earlier graphs gave may be overwritten from here on
         factor = lr_factor(self.step, self.total_steps, self.config.optim.decay_share)
         for update in (self.update_g, self.update_d): update.optimizer.param_groups[0]["lr"] = update.lr * factor
         kept = [{} for _ in batches]

@@ -62,10 +62,9 @@ def test_machine_code_computes_the_same():
     fast = deepcopy(plain)
     compile_networks(fast)
     x, cond = torch.randn(2, 8, 4, 4), torch.randn(2, 6, 8, 8)
-    for _ in range(2):
-        a, b = plain(x, cond, True), fast(x, cond, True)
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    a.square().sum().backward(); b.square().sum().backward()
+    twice = [(plain(x, cond, True), fast(x, cond, True)) for _ in range(2)]  # both before a backward pass, as in a D step
+    for a, b in twice: torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    for outputs in zip(*twice): sum(t.square().sum() for t in outputs).backward()
     for (name, p), q in zip(plain.named_parameters(), fast.parameters()): torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-3, msg=name)
     for (name, p), q in zip(plain.named_buffers(), fast.buffers()): torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5, msg=name)
 

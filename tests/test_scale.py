@@ -40,7 +40,7 @@ def test_a_shape_is_derived_whole(small, monkeypatch, capsys):
     each = {k: f["bytes_per_image"] for k, f in r["features"].items()}
     assert each["off"] > 1.5 * each["off, checkpointing"] > 0 and each["off"] > each["bf16"] > each["bf16, checkpointing"] > 0
     work = r["tera_operations_per_image"]
-    assert work["plain"] > work["checkpointing"] > work["ours"] > 0
+    assert work["step_by_step"] > work["checkpointing"] > work["ours"] > 0
     assert r["state_bytes"]["adam"] == 2 * r["state_bytes"]["gradients"] == 8 * sum(r["parameters"].values())
     assert all(a <= b for fits in r["largest_batch"].values() for a, b in zip(list(fits.values()), list(fits.values())[1:]))
     assert all(0 < share < 1 for by in r["links"].values() for v in by.values() for share in v["computing"].values())

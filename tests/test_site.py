@@ -37,8 +37,7 @@ def need_smalldocs():
 
 def need_chromium():
     "Skip (or fail) where there is no browser."
-    if not Path(docs_check.CHROMIUM).exists(): browser.missing(f"there is no Chromium at {docs_check.CHROMIUM}", browser.INSTALL)
-    pytest.importorskip("playwright")
+    browser.need_browser()
 
 
 @pytest.fixture(scope="module")

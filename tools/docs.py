@@ -262,6 +262,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--offline", action="store_true", help="render without Quarto even where it is installed")
     args = parser.parse_args(argv)
     use_quarto = not args.offline and shutil.which("quarto") is not None
+    if not use_quarto and sys.version_info < (3, 11): sys.exit("without Quarto the site needs Python 3.11 (its renderer does): make PYTHON=python3.12, or install Quarto")
     pages = build(ROOT, args.out.resolve(), use_quarto)
     print(f"{pages} pages in {posixpath.relpath(args.out)}, rendered {'by Quarto' if use_quarto else 'without Quarto'}")
 

@@ -10,6 +10,7 @@ import argparse
 import functools
 import http.server
 import os
+import shutil
 import sys
 import threading
 from contextlib import contextmanager
@@ -18,12 +19,12 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = os.environ.get("DPGAN_CHROMIUM", "/usr/bin/chromium")
+CHROMIUM = os.environ.get("DPGAN_CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 PHONE, DESK = 390, 1280
 LOADED = {"img": ("src",), "script": ("src",), "link": ("href",), "source": ("src",), "video": ("src", "poster"), "iframe": ("src",), "object": ("data",), "embed": ("src",), "use": ("href",)}
-SHOTS = {"landing": "index.html", "norm": "norm.html", "training": "training.html#a-run-on-scenes", "explorer": "explore.html#the-explorer", "tutorial": "tutorials/edit_and_resample.html#painting",
+SHOTS = {"landing": "index.html", "norm": "norm.html", "training": "training.html#a-run-on-scenes", "explorer": "explore.html#the-explorer-at-work", "tutorial": "tutorials/edit_and_resample.html#painting",
          "signatures": "losses.html#class_weights"}
 BASE = "http://site.invalid/"   # stands for the site's folder where addresses are joined
 
@@ -180,6 +181,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--screenshots", type=Path, metavar="FOLDER", help="take pictures of six pages")
     args = parser.parse_args(argv)
     if not args.site.is_dir(): sys.exit(f"there is no {args.site}: build it with make docs")
+    if (not args.no_browser or args.screenshots) and not Path(CHROMIUM).exists(): sys.exit("there is no Chromium on this machine: DPGAN_CHROMIUM names one, --no-browser leaves it out")
     wrong = file_problems(args.site)
     if not args.no_browser: wrong += browser_problems(args.site)
     if args.screenshots: screenshots(args.site, args.screenshots)
