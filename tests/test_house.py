@@ -199,7 +199,7 @@ def import_cell_problems(nb):
     return wrong
 
 
-def colab_problems(nb): return [] if any(is_setup(c) for c in code_cells(nb)[:2]) else ["the Colab cell is missing or not what it should be"]
+def colab_problems(nb): return [] if not code_cells(nb) or any(is_setup(c) for c in code_cells(nb)[:2]) else ["the Colab cell is missing or not what it should be"]
 
 
 def path_problems(nb): return [f"a path of one machine: {m[0].strip()}..." for text in shown_text(nb) for m in [MACHINE_PATH.search(text)] if m]
