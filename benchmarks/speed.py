@@ -156,6 +156,14 @@ def matrix_rate(dtype, device):
     return 2 * n ** 3 / min(seconds(lambda: a @ b, device) for _ in range(6))
 
 
+def settle(result, rates):
+    "Keep the better of the matrix rates measured before and `rates`, and work out the shares with it: a busy moment at the start must not make every share too large."
+    giga = result["matrix_rate_giga"]
+    for kind, rate in rates.items(): giga[kind] = max(giga[kind], round(rate / 1e9, 1))
+    for row in (row for part in result["training_step"] for row in part["rows"] if "seconds" in row):
+        row["share_of_matrix_rate"] = round(row["giga_operations_per_second"] / giga["bf16" if "bf16" in row["row"] or row["row"] in NOT_EXACT or row["row"].startswith("all") else "float32"], 3)
+
+
 def tera(shape, batch, way):
     "Operations of an iteration, counted without computing it, in millions of millions."
     config = shape_config(shape)
@@ -323,6 +331,7 @@ if __name__ == "__main__":
     parser.add_argument("--backend", default="inductor", help="of torch.compile; eager tries the rest of the script quickly")
     parser.add_argument("--limit", type=int, default=256, help="of the largest batch to look for")
     parser.add_argument("--minutes", type=float, default=9.5, help="on a GPU: no part begins after that")
+    parser.add_argument("--rate", action="store_true", help="only measure the matrix rate again, for a file that is there, and work out its shares with the better one")
     parser.add_argument("--out", help="benchmarks/results/speed.json, on a GPU speed_cuda.json where not given")
     args = parser.parse_args()
     began, gpu = time.perf_counter(), args.device == "cuda"
@@ -331,7 +340,13 @@ if __name__ == "__main__":
     torch.set_flush_denormal(True)
     parts, shapes, compiled = args.parts or (["step", "inference", "memory"] if gpu else ["step"]), args.shape or ["cityscapes", "ade20k"], gpu or args.compiled
     out = args.out or RESULTS / ("speed_cuda.json" if gpu else "speed.json")
-    rates = {"float32": matrix_rate(torch.float32, args.device), "bf16": matrix_rate(torch.bfloat16, args.device)}
+    measured = lambda: {"float32": matrix_rate(torch.float32, args.device), "bf16": matrix_rate(torch.bfloat16, args.device)}
+    if args.rate:
+        with open(out) as f: result = json.load(f)
+        settle(result, measured())
+        with open(out, "w") as f: f.write(json.dumps(result, indent=2) + "\n")
+        raise SystemExit(f"{result['matrix_rate_giga']} G operations a second")
+    rates = measured()
     result = {"environment": environment(), "device": args.device, "threads": torch.get_num_threads(), "matrix_rate_giga": {k: round(v / 1e9, 1) for k, v in rates.items()}, "training_step": []}
 
     def save(kind, part):
@@ -359,4 +374,6 @@ if __name__ == "__main__":
             step(shape, beside, done[shape]["rows"])
     for shape in shapes if "memory" in parts else []:
         if time_left() > 30: save("memory", memory(shape, args.device, args.limit, time_left))
+    settle(result, measured())
+    with open(out, "w") as f: f.write(json.dumps(result, indent=2) + "\n")
     print(f"\n{time.perf_counter() - began:.0f} s; written to {out}")

@@ -75,7 +75,7 @@ def test_this_environment_stays_as_it_is(machines):
     "A notebook's pip finds no list of files that it could remove of ours; what Colab does not have is not there."
     assert not [name for name in machines.links if name.endswith("RECORD")]
     assert {"torch", "numpy", "fastcore", "ipykernel"} <= machines.packages.keys() and not {"dpgan", "nbdev", "execnb", "ghapi", "pytest"} & machines.packages.keys()
-    assert machines.packages["fastcore"].version.startswith("2.") and {d.version for d in distributions(path=[str(colab.SITE)]) if d.metadata["Name"] == "fastcore"} == {"1.14.5"}
+    assert machines.packages["fastcore"].version.startswith("2.") and {d.version.split(".")[0] for d in distributions(path=[str(colab.SITE)]) if d.metadata["Name"] == "fastcore"} == {"1"}
 
 
 def test_commits_take_turns():
