@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from traitlets.config import PyFileConfigLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -141,27 +142,11 @@ def test_views_of_widgets_go_where_a_picture_stays(tmp_path):
     assert list(first.data) == ["image/png"] and notebooks.VIEW in second.data
 
 
-def test_jupyterlab_saves_clean(tmp_path):
-    "The settings that are written are read by a real server, whose manager of files then saves a notebook."
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+def test_kernels_draw_sharp(tmp_path):
+    "The settings that are written are ones that the loader of a kernel's settings reads."
     notebooks.install(tmp_path, tmp_path)
-    write(tmp_path, "a = 1", count=4, language_info={"name": "python"})
-    script = f"""
-import asyncio, inspect, nbformat
-from jupyter_events import EventLogger
-from jupyter_server.serverapp import ServerApp
-app = ServerApp(root_dir={str(tmp_path)!r}, config_dir={str(tmp_path / "none")!r})
-app.load_config_file()
-manager = app.contents_manager_class(parent=app, root_dir={str(tmp_path)!r}, event_logger=EventLogger())
-saved = manager.save(dict(type="notebook", format="json", content=nbformat.read({str(tmp_path / NAME)!r}, 4)), "nbs/saved.ipynb")
-async def wait(): return await saved
-if inspect.isawaitable(saved): asyncio.run(wait())
-"""
-    env = {**os.environ, "JUPYTER_CONFIG_PATH": str(tmp_path / "etc" / "jupyter"), "JUPYTER_CONFIG_DIR": str(tmp_path / "none"), "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    nb = nbformat.read(tmp_path / "nbs" / "saved.ipynb", 4)
-    assert counts(nb) == [None] and "language_info" not in nb.metadata and nb.cells[0].outputs
+    found = PyFileConfigLoader("ipython_kernel_config.py", path=str(tmp_path / "etc" / "ipython")).load_config()
+    assert found.InlineBackend.figure_formats == {"retina"}
 
 
 def test_what_is_already_there_stays(tmp_path):
@@ -177,7 +162,7 @@ def test_what_is_already_there_stays(tmp_path):
     hook.unlink()
     subprocess.run(["git", "config", "core.hooksPath", "mine"], cwd=tmp_path, check=True)
     assert "(mine)" in notebooks.install(tmp_path, tmp_path / "p")[0] and notebooks.setting("core.hooksPath", tmp_path) == "mine"
-    settings = tmp_path / "p" / "etc" / "jupyter" / "jupyter_server_config.py"
+    settings = tmp_path / "p" / "etc" / "ipython" / "ipython_kernel_config.py"
     settings.write_text("c.mine = 1\n")
     assert "is your own" in notebooks.install(tmp_path, tmp_path / "p")[0] and settings.read_text() == "c.mine = 1\n"
 

@@ -1,4 +1,4 @@
-"""The habits of a project of notebooks: clean when saved, clean when committed, merged cell by cell.
+"""The habits of a project of notebooks: clean when committed, merged cell by cell.
 
     python tools/notebooks.py clean        clean every notebook (make clean-nbs)
     python tools/notebooks.py hooks        install the habits in this clone (make does it)
@@ -18,15 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 VIEW = "application/vnd.jupyter.widget-view+json"
 HOOKS = ".githooks"
 DRIVER = "if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi"
-ON_SAVE = '''\
-# Written by tools/notebooks.py: a notebook saved in the JupyterLab of this environment is saved clean.
-def clean(model, **_):
-    if model["type"] == "notebook" and model["content"]["nbformat"] == 4:
-        from nbdev.clean import clean_nb
-        clean_nb(model["content"])
-
-c.ContentsManager.pre_save_hook = clean
-'''
 SHARP = '''\
 # Written by tools/notebooks.py: figures are drawn with twice the pixels (tools/pictures.py packs them afterwards).
 c.InlineBackend.figure_formats = {"retina"}
@@ -99,12 +90,11 @@ def pre_commit(root: Path = ROOT) -> int:
 def install(root: Path = ROOT, prefix: Path = Path(sys.prefix)) -> list[str]:
     "Install the habits in a clone and its environment; what there is to say about it. May be run again at any time."
     said = []
-    for name, wanted, lacks in (("jupyter/jupyter_server_config.py", ON_SAVE, "notebooks are not cleaned when saved"), ("ipython/ipython_kernel_config.py", SHARP, "figures are not drawn sharp")):
-        path = prefix / "etc" / name
-        if not path.exists() or path.read_text() != wanted and "tools/notebooks.py" in path.read_text():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted)
-        elif path.read_text() != wanted: said.append(f"{path} is your own: {lacks}")
+    config = prefix / "etc" / "ipython" / "ipython_kernel_config.py"
+    if not config.exists() or "tools/notebooks.py" in config.read_text():
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(SHARP)
+    else: said.append(f"{config} is your own: figures are not drawn sharp")
     try: top = Path(git("rev-parse", "--show-toplevel", root=root).decode().strip())
     except (OSError, subprocess.CalledProcessError): return [*said, "no git checkout: no git hooks installed"]
     if top.resolve() != root.resolve(): return [*said, f"a folder inside another checkout ({top}): no git hooks installed"]
