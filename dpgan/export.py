@@ -68,9 +68,9 @@ def export_onnx(
     about: dict | None = None, # what JSON can hold, for the file's own text
 ) -> None:
     "Write a generator as an ONNX file with inputs `label` (B, H, W) int64 and `z`, output `image` (B, 3, H, W) in [-1, 1], for any B. Raises `ExportError`."
-    need("onnx", "onnxscript")
     if height % 64 or width % 64 or min(height, width) < 64: raise ExportError(f"height and width must be multiples of 64, not {height} x {width}")
     if noise not in ("vector", "map"): raise ExportError(f"noise is vector or map, not {noise!r}")
+    need("onnx", "onnxscript")
     inputs, batch = {"label": torch.zeros(2, height, width, dtype=torch.long)}, torch.export.Dim("batch", min=1, max=4096)
     if G.z_dim: inputs["z"] = torch.zeros(2, G.z_dim, *((height, width) if noise == "map" else ()))
     net = ExportGraph(deepcopy(G)).float().cpu().eval()
