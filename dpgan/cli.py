@@ -37,7 +37,7 @@ from tqdm.auto import tqdm
 from .checkpoint import (CheckpointError, convert_released_discriminator, convert_released_generator, find_checkpoint, is_small, load_weights,
                               open_generator, pretrained_file, read_record, read_released, saved_root, write_folder, write_text)
 from .config import PRESETS, Config, ConfigError, from_dict, nearest, override, preset, settings_table, to_dict, to_json
-from .data import LabelFolder, PairDataset, check_data, evaluation_loader, existing_splits, open_class_set, open_pairs, quick_check, resolve_data, to_float
+from .data import LabelFolder, PairDataset, check_classes, check_data, evaluation_loader, existing_splits, open_class_set, open_pairs, quick_check, resolve_data, to_float
 from .discriminator import Discriminator
 from .editing import EditError, read_recipe
 from .export import ExportError, about_generator, check_onnx, export_onnx
@@ -607,17 +607,8 @@ def open_split(
     if root is None and config.data.dataset != "scenes": raise ConfigError("--data is needed: the folder of the data set")
     quick_check(config.data, root, [split])
     found = PairDataset(replace(config.data, cache=False, load_height=None, load_width=None), root, split)
-    for what in ("names", "raw_ids", "dont_care"):
-        mine, theirs = getattr(class_set, what), getattr(found.class_set, what)
-        if mine != theirs: raise DataError(f"the checkpoint was trained on other classes than this folder holds: {what} {_first_difference(mine, theirs)}", root or "", "give the data set it was trained on, or one with the same classes.json")
+    check_classes(class_set, found.class_set, root)
     return found
-
-
-def _first_difference(a, b):
-    "Where two settings differ, in words."
-    if not isinstance(a, tuple) or len(a) != len(b): return f"{a if not isinstance(a, tuple) else len(a)} and {b if not isinstance(b, tuple) else len(b)}"
-    i = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
-    return f"of class {i}, {a[i]!r} and {b[i]!r}"
 
 # %% ../nbs/16_cli.ipynb #cli-evaluate
 @app.command("evaluate")

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'SCENES', 'Layout', 'existing_splits', 'split_folders', 'Problem', 'Pair', 'pair_files', 'read_pair',
-           'PairList', 'SceneList', 'open_class_set', 'open_pairs', 'resolve_data', 'Crop', 'sample_crop', 'apply_crop',
-           'PairDataset', 'to_float', 'epoch_order', 'epoch_of', 'StepSampler', 'training_loader', 'evaluation_loader',
-           'LabelFolder', 'Inspection', 'inspect_pair', 'quick_check', 'DataReport', 'check_data']
+           'PairList', 'SceneList', 'open_class_set', 'open_pairs', 'check_classes', 'resolve_data', 'Crop',
+           'sample_crop', 'apply_crop', 'PairDataset', 'to_float', 'epoch_order', 'epoch_of', 'StepSampler',
+           'training_loader', 'evaluation_loader', 'LabelFolder', 'Inspection', 'inspect_pair', 'quick_check',
+           'DataReport', 'check_data']
 
 # %% ../nbs/03_data.ipynb #data-imports
 import itertools
@@ -321,6 +322,18 @@ def open_pairs(
     pairs, problems = pair_files(data.dataset, root, split)
     _raise_first(problems)
     return PairList(class_set, tuple(pairs))
+
+# %% ../nbs/03_data.ipynb #data-check-classes
+def check_classes(
+    ours: ClassSet,           # of the generator
+    theirs: ClassSet,         # of the data set
+    root: str | Path | None,  # the data set's folder
+) -> None:
+    "Refuse a data set of other classes, with a `DataError` that names the first difference."
+    for what in ("names", "raw_ids", "dont_care"):
+        a, b = (getattr(classes, what) for classes in (ours, theirs))
+        where = next((f" of class {i}: {x!r} and {y!r}" for i, (x, y) in enumerate(zip(a, b)) if x != y), f": {len(a)} and {len(b)} classes") if isinstance(a, tuple) else f": {a} and {b}"
+        if a != b: raise DataError(f"the generator was trained on other classes than this folder holds, {what}{where}", root or "", "give the data set it was trained on, or one with the same classes.json")
 
 # %% ../nbs/03_data.ipynb #data-resolve
 def resolve_data(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HISTORY', 'EVENTS', 'FORMAT', 'VERSION', 'EditError', 'segments', 'region_at', 'Region', 'region_list', 'stroke',
            'slerp', 'Seed', 'Slerp', 'vector', 'NoiseMap', 'Snapshot', 'History', 'Selecting', 'Locking', 'Painting',
-           'Sampling', 'Interpolating', 'ExplorerState', 'tensors', 'label_rgb', 'difference', 'heat', 'distance_to',
+           'Resampling', 'Interpolating', 'ExplorerState', 'tensors', 'label_rgb', 'difference', 'heat', 'distance_to',
            'leak', 'apply_event', 'recipe', 'write_recipe', 'state_from_recipe', 'read_recipe', 'read_label_file']
 
 # %% ../nbs/14b_editing.ipynb #editing-imports
@@ -363,7 +363,7 @@ class Painting(Locking):
         return self._put(self.selection, self.brush_class if class_id is None else self.class_id(class_id))
 
 # %% ../nbs/14b_editing.ipynb #editing-sample
-class Sampling(Painting):
+class Resampling(Painting):
     "The part that changes the noise."
 
     def _free(self, mask):
@@ -391,7 +391,7 @@ class Sampling(Painting):
         return [self.resample_selection(seed) for seed in seeds]
 
 # %% ../nbs/14b_editing.ipynb #editing-interpolate
-class Interpolating(Sampling):
+class Interpolating(Resampling):
     "The part that moves the noise little by little."
 
     def interpolate(self, seed, t):

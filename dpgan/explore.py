@@ -8,7 +8,7 @@ __all__ = ['VIEW', 'WORKERS', 'SEEDS', 'VIEWS', 'STATIC', 'as_picture', 'enlarge
            'Session', 'Sower', 'open_recipe', 'drawable', 'Workbench', 'look', 'describe', 'noise_text', 'label_runs',
            'outline', 'draw_outline', 'marked', 'sheet', 'session_sheet', 'Canvas', 'new_events', 'Side', 'CanvasSide',
            'PlainSide', 'button', 'thumbnail', 'family', 'uploads', 'download', 'group', 'label_file', 'session_files',
-           'Controls', 'Desk', 'Shelf', 'Explorer', 'check_classes', 'open_examples', 'explore']
+           'Controls', 'Desk', 'Shelf', 'Explorer', 'open_examples', 'explore']
 
 # %% ../nbs/15_explore.ipynb #explore-imports
 import asyncio
@@ -38,7 +38,7 @@ from torch import nn
 import dpgan
 from .checkpoint import is_small, open_generator, saved_root
 from .config import DataConfig
-from .data import open_pairs
+from .data import check_classes, open_pairs
 from .editing import EditError, ExplorerState, apply_event, difference, heat, label_rgb, leak, read_label_file, read_recipe, recipe, region_list, state_from_recipe
 from .features import weights_digest
 from .inference import FastGenerator, bf16_pays
@@ -983,18 +983,6 @@ class Explorer(Shelf):
         return session_sheet(self.session)
 
 # %% ../nbs/15_explore.ipynb #explore-examples
-def check_classes(
-    ours: ClassSet, # of the generator
-    theirs: ClassSet, # of the data set
-    root: str | Path, # the data set's folder
-) -> None:
-    "Refuse a data set of other classes, with a `DataError` that names the first difference."
-    for what in ("names", "raw_ids", "dont_care"):
-        a, b = (getattr(classes, what) for classes in (ours, theirs))
-        where = next((f" of class {i}: {x!r} and {y!r}" for i, (x, y) in enumerate(zip(a, b)) if x != y), f": {len(a)} and {len(b)} classes") if isinstance(a, tuple) else f": {a} and {b}"
-        if a != b: raise DataError(f"the generator was trained on other classes than this folder holds, {what}{where}", root, "give the data set it was trained on, or one with the same classes.json")
-
-
 def open_examples(
     data: DataConfig, # of the generator
     root: str | Path | None, # the data set's folder; None: no examples, unless they are drawn

@@ -15,6 +15,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from .config import COMPILE_MODES
 from .generator import Generator, GeneratorBlock, LabelToImage, check_label, check_noise
 from .labels import one_hot
 from .layers import SpectralConv2d, spectral_weight
@@ -385,12 +386,14 @@ class FastGenerator(LabelToImage):
         G: Generator, # trained; its numbers are copied, so that training may go on
         precision: str = "off", # off: as precise as `G`; bf16: bfloat16. Anything else is a `ValueError`
         savings: Collection[str] = SAVINGS, # rewrites to use, all of them unless you measure; unknown names are a `ValueError`
+        compile: str = "off", # mode of torch.compile: off, default, reduce-overhead or max-autotune, anything else is a `ValueError`; the first drawing of each size then takes half a minute or more, and needs a compiler
     ):
         if precision not in ("off", "bf16"): raise ValueError(f"the precision of a fast generator is off or bf16, not {precision!r}; bf16 is worth it where bf16_pays()")
+        if compile not in COMPILE_MODES: raise ValueError(f"there is no mode {compile!r} of compile; there are {', '.join(COMPILE_MODES)}")
         if set(savings) - set(SAVINGS): raise ValueError(f"there is no saving {sorted(set(savings) - set(SAVINGS))[0]!r}; there are {', '.join(SAVINGS)}")
         super().__init__(G.num_classes, G.z_dim)
         own = next(G.parameters())
-        self.precision, self.savings = precision, tuple(savings)
+        self.precision, self.savings, self.compile_mode = precision, tuple(savings), compile
         self.dtype = torch.bfloat16 if precision == "bf16" else own.dtype
         first, *rest = G.pyramid.stages
         self.planes = PlaneConv(*fold_stage(first), G.z_dim, savings, self.dtype)
@@ -399,6 +402,7 @@ class FastGenerator(LabelToImage):
         self.blocks = nn.ModuleList(FixedBlock(block, savings, self.dtype, first=i == 0) for i, block in enumerate(G.blocks))
         self.head = FixedConv(*fold_conv(G.head), own.dtype)
         self.to(own.device).eval()
+        if compile != "off": self.compiled_draw = torch.compile(FastGenerator._draw, fullgraph=True, dynamic=False, mode=compile)
 
     @torch.no_grad()
     def prepare(self,
@@ -416,6 +420,11 @@ class FastGenerator(LabelToImage):
         z: Tensor | None = None, # (B, Z) or (B, Z, H, W), K instead of B for one label map; None only where the network has no noise
     ) -> Tensor: # (B or K, 3, H, W) in [-1, 1], float32 (float64 from a generator in double precision)
         "The pictures. Raises `ValueError` where the noise does not fit."
+        if self.compile_mode == "off": return self._draw(prepared, z)
+        torch.compiler.cudagraph_mark_step_begin() # a CUDA graph writes over what it gave before, hence the copy
+        return self.compiled_draw(self, prepared, z).clone()
+
+    def _draw(self, prepared, z):
         levels, x = [], prepared.seed
         level = prepared.planes.clone() if not self.z_dim else None
         if self.z_dim: level, x = _add_noise(self, prepared, z)

@@ -23,11 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import colab  # noqa: E402
 from colab import COLAB  # noqa: E402, F401
+from docs_check import CHROMIUM, FLAGS  # noqa: E402
 
-CHROMIUM = os.environ.get("DPGAN_CHROMIUM", "/usr/bin/chromium")
 INSTALL = "apt-get install -y --no-install-recommends chromium && pip install playwright anywidget jupyterlab"
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 
 
 def missing(what: str, how: str):

@@ -30,7 +30,7 @@ from matplotlib import pyplot as plt
 
 from dpgan import explore as module
 from dpgan.checkpoint import CheckpointError, load_pretrained
-from dpgan.data import SCENES, SceneList
+from dpgan.data import SCENES, SceneList, check_classes
 from dpgan.editing import EVENTS, EditError, ExplorerState, NoiseMap, Seed, Slerp, distance_to, label_rgb, read_label_file, read_recipe
 from dpgan.explore import (STATIC, VIEW, VIEWS, Canvas, Explorer, Painter, Post, Renderer, Workbench, as_picture, control, draw_outline, enlarge, explore, label_file, label_runs, look,
                            marked, new_events, noise_text, outline, panel, png, session_files, session_sheet, sheet, thumbnail, uploads)
@@ -737,7 +737,7 @@ def test_data_of_other_classes_is_refused(run, folder_run, folder, tmp_path):
         with pytest.raises(DataError, match=f"other classes.*{what} of class 1") as e: explore(folder_run, write_folder(tmp_path / what, dataclasses.replace(SCENES, **{what: value})), canvas=False)
         assert "the data set it was trained on" in str(e.value)
     fewer = dataclasses.replace(SCENES, **{name: getattr(SCENES, name)[:last] for name in ("names", "colours", "raw_ids")})
-    with pytest.raises(DataError, match=f"{last + 1} and {last} classes"): module.check_classes(SCENES, fewer, "data")
+    with pytest.raises(DataError, match=f"{last + 1} and {last} classes"): check_classes(SCENES, fewer, "data")
     with pytest.raises(DataError, match="drawn scenes, which need no folder"): explore(run, folder, canvas=False)
     with pytest.raises(DataError, match="drawn scenes, which need no folder"): explore("scenes", folder, canvas=False)
 

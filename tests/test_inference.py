@@ -352,7 +352,7 @@ class TestGenerator:
     def test_bf16_pays(self):
         assert type(bf16_pays()) is bool and bf16_pays("cpu") == bf16_pays(torch.device("cpu")) and not bf16_pays("meta")
 
-    @pytest.mark.parametrize("change, says", [({"precision": "fp16"}, "off or bf16, not 'fp16'"), ({"savings": ("coarse", "magic")}, "no saving 'magic'; there are coarse")])
+    @pytest.mark.parametrize("change, says", [({"precision": "fp16"}, "off or bf16, not 'fp16'"), ({"savings": ("coarse", "magic")}, "no saving 'magic'; there are coarse"), ({"compile": "fast"}, "no mode 'fast' of compile; there are off, default")])
     def test_bad_settings(self, plain_net, change, says):
         with pytest.raises(ValueError, match=says): FastGenerator(plain_net, **change)
 

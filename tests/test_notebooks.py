@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from traitlets.config import PyFileConfigLoader
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,7 +194,6 @@ def test_contributing_names_what_is_there():
 
 
 def test_issue_forms_are_what_github_takes():
-    yaml = pytest.importorskip("yaml")
     forms = [yaml.safe_load(p.read_text()) for p in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("[0-9]*.yml")]
     assert len(forms) == 3
     for form in forms:

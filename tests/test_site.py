@@ -270,6 +270,12 @@ def test_a_failing_build_leaves_the_old_site(tmp_path):
     assert done.returncode != 0 and "no_such_module" in done.stderr and (root / "_docs" / "index.html").read_text() == "old" and [p.name for p in (root / "_docs").iterdir()] == ["index.html"]
 
 
+def test_an_old_python_without_quarto_is_told_so(monkeypatch):
+    monkeypatch.setattr(docs.shutil, "which", lambda name: None)
+    monkeypatch.setattr(docs.sys, "version_info", (3, 10, 0))
+    with pytest.raises(SystemExit, match="needs Python 3.11"): docs.main([])
+
+
 def test_with_quarto_nbdev_calls_it(tmp_path):
     root = small_project(tmp_path / "p", **{"00_one": [md(f"![b]({docs.BADGE})"), code('#| export\ndef f():\n    "Doc."\n    return "code in view"')]})
     (tmp_path / "bin").mkdir()
