@@ -43,7 +43,7 @@ from dpgan.generator import Generator, draw_noise, resample_region
 from dpgan.inference import reach
 from dpgan.judges import judge_extractor, scenes_judge
 from dpgan.labels import colourise, image_to_uint8, one_hot, tile, uint8_to_image
-from dpgan.losses import alignment_loss, labelmix_loss, labelmix_mask, mix
+from dpgan.losses import alignment_loss, class_weights, labelmix_loss, labelmix_mask, mix
 from dpgan.metrics import ConfusionMatrix, frechet_distance
 from dpgan.scenes import SCENE_CLASSES, SCENE_COLOURS, draw_scene
 from dpgan.training import build_networks, step_by_step
@@ -291,7 +291,7 @@ def common_step(at, names):
     return max(set.intersection(*(set(at_steps(at.runs / name)) for name in names)), default=None)
 
 
-def curve(run, count=40):
+def curve(run, count=20):
     "The losses of a run's metrics, thinned out."
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     chosen = records[::-1][::max(1, len(records) // count)][::-1]
@@ -307,11 +307,12 @@ def lesson_runs(at):
         config = read_record(run / "config.json") if (run / "config.json").is_file() else read_record(at_steps(run)[step] / "config.json")
         steps = [s for s in sorted(at_steps(run)) if s == step or s == max(at_steps(run))]
         found[name] = {"seed": config["train"]["seed"], "scores": {s: at.scenes.score(sampler_at(at_steps(run)[s])) for s in steps}, "curve": curve(run)}
+        for score in found[name]["scores"].values(): score["by_size"] = {"mean_over_classes": score["by_size"]["mean_over_classes"]}  # those of single classes would fill the file
         print(name, {s: (round(100 * v["miou"], 1), round(v["FD-scenes"], 2)) for s, v in found[name]["scores"].items()}, flush=True)
-    shown = [colourise(l.numpy(), SCENE_COLOURS) for l in at.scenes.label[:5]], list(image_to_uint8(at.scenes.image[:5]))
-    at.picture("runs", [*shown, *([*image_to_uint8(at.scenes.draw(sampler_at(at_steps(at.runs / name)[step]), 5))] for name in names)])
+    shown, firsts = ([colourise(l.numpy(), SCENE_COLOURS) for l in at.scenes.label[:5]], list(image_to_uint8(at.scenes.image[:5]))), [name for name in names if name.endswith("-0")]
+    at.picture("runs", [*shown, *([*image_to_uint8(at.scenes.draw(sampler_at(at_steps(at.runs / name)[step]), 5))] for name in firsts)])
     real = {k: v for k, v in at.scenes.real.items()}
-    return {"step": step, "settings": SETTINGS, "pictures": len(at.scenes.label), "bins": {k: list(v) for k, v in BINS.items()}, "real": real, "runs": found, "rows_of_picture": ["label map", "photo", *names]}
+    return {"step": step, "settings": SETTINGS, "pictures": len(at.scenes.label), "bins": {k: list(v) for k, v in BINS.items()}, "real": real, "runs": found, "rows_of_picture": ["label map", "photo", *firsts]}
 
 
 # ---- d: LabelMix
@@ -333,6 +334,14 @@ def consistency(D, real, fake, label, masks):
             "fake_probability": {"fake alone": shares(of_fake).mean().item(), "real alone": shares(of_real).mean().item(),
                                  "fake in mixture": shares(of_mix)[~kept].mean().item(), "real in mixture": shares(of_mix)[kept].mean().item()},
             "class_right_on_real": {"alone": named(of_real, kept), "in mixture": named(of_mix, kept)}}
+
+
+@torch.no_grad()
+def called_fake_by_class(D, real, label, dont_care):
+    "For each class, its mean weight in the loss on these real pictures, and the share of its pixels that D would rather call fake."
+    fake = torch.cat([D(part).class_logits for part in real.split(25)]).argmax(1) == 0
+    weight = torch.cat([class_weights(part, len(SCENE_CLASSES), dont_care)[part] for part in label.split(SETTINGS["batch_size"])])
+    return {name: {"weight": weight[label == k].mean().item(), "called_fake": fake[label == k].double().mean().item(), "pixels": int((label == k).sum())} for k, name in enumerate(SCENE_CLASSES) if (label == k).any()}
 
 
 def reading_picture(D, image):
@@ -358,7 +367,7 @@ def lesson_labelmix(at):
             mixed = mix(real[:3], fake[:3], masks[:3])
             shown += [list(image_to_uint8(mixed)), *reading_picture(D, mixed)]
     at.picture("labelmix", [[*colourise(label[:3].numpy(), SCENE_COLOURS)], [np.repeat(255 * m[0].numpy().astype(np.uint8)[..., None], 3, 2) for m in masks[:3]], *shown])
-    return {"step": step, "pictures": n, "discriminators": seen}
+    return {"step": step, "pictures": n, "discriminators": seen, "real_pixels_by_class": called_fake_by_class(discriminator_at(at.long_checkpoint), real, label, config_of(at.long_checkpoint).data.dont_care)}
 
 
 # ---- e: alignment

@@ -1,8 +1,8 @@
 """Small training runs that differ in one part of the method each, for the lessons.
 
-    python benchmarks/lessons_train.py OUT [--only dual-0 ...] [--steps 300] [--set NAME=VALUE ...]
+    python benchmarks/lessons_train.py OUT --only dual-0 [--steps 300] [--set NAME=VALUE ...]
 
-Each run is a folder in OUT, as `dpgan train` writes it, and is gone on with where an interrupted one stood. All have the same data, sizes, budget and learning rates:
+Each run is a folder in OUT, as `dpgan train` writes it, and is gone on with where an interrupted one stood. All have the same data, sizes, budget and learning rates, and there are five seeds of each:
 
     dual-SEED         the method as described
     single-SEED       every block sees its own pyramid level twice, instead of that level and the coarsest one (the same number of parameters)
@@ -23,7 +23,8 @@ from dpgan.config import override, preset
 from dpgan.data import PairDataset
 from dpgan.generator import Generator
 
-RUNS = ["dual-0", "single-0", "patch-0", "dual-1", "single-1", "no-labelmix-0", "no-align-0", "dual-2", "single-2"]
+PARTS = ("dual", "single", "patch", "no-labelmix", "no-align")
+RUNS = [f"{part}-{seed}" for seed in range(5) for part in PARTS]
 SETTINGS = {"batch_size": 8, "lr_g": 4e-4, "lr_d": 8e-4, "decay_share": 0.0, "ema_decay": 0.995, "precision": "bf16", "channels_last": True, "evaluate_every": 0, "log_every": 10}
 
 
@@ -56,7 +57,7 @@ def run_config(name, steps, more):
     "Settings of a run."
     part, seed = name.rsplit("-", 1)
     off = {"no-labelmix": {"lambda_labelmix": 0.0}, "no-align": {"lambda_align": 0.0}, "patch": {"lambda_labelmix": 0.0, "lambda_align": 0.0}}.get(part, {})
-    config = preset("scenes", seed=int(seed), steps=steps, checkpoint_every=max(1, steps // 2), sample_every=steps, **SETTINGS, **off)
+    config = preset("scenes", seed=int(seed), steps=steps, checkpoint_every=max(1, min(150, steps // 2)), sample_every=steps, **SETTINGS, **off)
     return part, override(config, more)
 
 

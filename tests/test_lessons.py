@@ -97,6 +97,7 @@ def test_runs_differ_in_one_part():
     assert settings["no-labelmix-0"].loss.lambda_labelmix == 0 < settings["dual-0"].loss.lambda_labelmix
     assert settings["no-align-0"].loss.lambda_align == 0 < settings["dual-0"].loss.lambda_align
     assert settings["single-1"] == settings["dual-1"] != settings["dual-0"]
+    assert len(settings) == len(set(lessons_train.RUNS)) == 25 and all(sum(name.startswith(f"{part}-") for name in settings) == 5 for part in lessons_train.PARTS)
 
 
 # ---- the script
@@ -117,6 +118,8 @@ def test_script_measures_every_lesson(smallest):
     assert found.keys() == {"long", *lessons.LESSONS} and found["runs"]["runs"].keys() == {"dual-0", "single-0", "patch-0"} and found["runs"]["step"] == 2
     assert {p.name for p in out.glob("*.png")} == {f"lessons_{name}.png" for name in ("norm", "runs", "labelmix", "align", "ema")}
     assert all(0 <= run["scores"]["2"]["miou"] <= 1 for run in found["runs"]["runs"].values()) and found["reach"]["regions"] > 0
+    asked = found["labelmix"]["real_pixels_by_class"].values()
+    assert sum(c["pixels"] for c in asked) == 8 * 64 * 128 and all(0 <= c["called_fake"] <= 1 and c["weight"] >= 0 for c in asked)
     assert found["ema"]["runs"]["long"]["steps"].keys() == {"1", "2"} and found["long"]["step"] == 2   # the first small run stands in for the long one
 
 
