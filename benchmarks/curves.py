@@ -67,7 +67,7 @@ def summary(runs):
     plain = [c for name, c in curves.items() if name.startswith("plain, seed")]
     apart = {term: [distance(a[term], b[term]) for a, b in combinations(plain, 2)] for term in plain[0]} if len(plain) > 1 else {}
     spread = {term: statistics.median(d) for term, d in apart.items()}
-    relative = {name: {term: round(distance(c[term], plain[0][term]) / spread[term], 3) for term in spread} for name, c in curves.items() if c is not plain[0]}
+    relative = {name: {term: round(distance(c[term], plain[0][term]) / spread[term], 3) for term in spread} for name, c in curves.items() if plain and c is not plain[0]}
     within = {name: {"mean": round(statistics.fmean(r.values()), 3), "largest": max(r.values()), "term": max(r, key=r.get)} for name, r in relative.items() if r}
     return {"curves": {name: {t: [round(v, 4) for v in values] for t, values in c.items()} for name, c in curves.items()},
             "distances_between_seeds": {t: [round(v, 5) for v in d] for t, d in apart.items()}, "spread_between_seeds": {t: round(v, 5) for t, v in spread.items()}, "distance_over_spread": relative, "over_terms": within}

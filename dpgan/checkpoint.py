@@ -50,7 +50,9 @@ def restore_optimizer(
     for key, t in tensors.items():
         kind, name = key.split(".", 1)
         if name not in params: raise CheckpointError(f"the optimiser's state has {key!r}, but the network has no parameter {name!r}; was it made with other settings?")
-        optimizer.state[params[name]][kind] = t if kind == "step" and not optimizer.defaults.get("fused") else t.to(params[name].device)
+        p = params[name]
+        if kind == "step": optimizer.state[p][kind] = t.to(p.device) if optimizer.defaults.get("fused") else t
+        else: optimizer.state[p][kind] = torch.empty_like(p, requires_grad=False).copy_(t)  # in the parameter's own memory layout, which fused Adam relies on
 
 # %% ../nbs/11_checkpoint.ipynb #checkpoint-random
 def random_state() -> dict: # of lists and numbers, so that JSON can hold it

@@ -134,7 +134,7 @@ def draw_scenes(
             save_image(item["label"].numpy(), out / name / "labels" / f"{item['name']}.png")
     classes = [{"id": i, "name": n, "color": list(c)} for i, (n, c) in enumerate(zip(class_set.names, class_set.colours))]
     write_text(out / "classes.json", json.dumps({"name": "scenes", "void_id": 0, "classes": classes}, indent=1))
-    print(f"{count} pairs of {', '.join(split)} in {out}")
+    print(f"{', '.join(f'{min(count, len(PairDataset(config.data, None, name)))} pairs of {name}' for name in split)} in {out}")
 
 # %% ../nbs/16_cli.ipynb #cli-parse-settings
 def parse_settings(
@@ -202,7 +202,8 @@ def stopping_politely(
     "On Ctrl-C or SIGTERM finish the step and save; a second signal ends at once."
     def ask(number, frame):
         trainer.stop_requested = True
-        print(f"\ndpgan: stopping after this step; the run is saved in {trainer.out}", file=sys.stderr)
+        when = "this step" if trainer.process.num_processes == 1 else f"at most {trainer.config.train.log_every} steps"
+        print(f"\ndpgan: stopping after {when}; the run is saved in {trainer.out}", file=sys.stderr)
         for n in before: signal.signal(n, before[n])
     before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
     try: yield
@@ -640,8 +641,8 @@ def evaluate_command(
     device = process.device if process.num_processes > 1 else pick_device(device)
     torch.set_flush_denormal(True)
     source = pretrained_file(checkpoint) if small else find_checkpoint(checkpoint)  # once: a run that goes on may write another one meanwhile
-    step = read_record(source.with_suffix(".json"))["training"]["steps"] if small else read_record(source / "state.json").get("step")
     G, config, class_set = open_generator(source, device)
+    step = read_record(source.with_suffix(".json")).get("training", {}).get("steps") if small else read_record(source / "state.json").get("step")
     dataset = open_split(config, data or saved_root(checkpoint), split, class_set)
     extractors = [pick_extractor(name, files) for name in features if name != "none"] if features else [default_extractor(config.data.dataset, files.get("fid"))]
     judges = [pick_judge(name, class_set, files) for name in judge or default_judges(config.data.dataset) if name != "none"]

@@ -374,7 +374,7 @@ class Session:
             old, self.message, kind = self.state, "", event.get("kind")
             try: self.state = self.apply(event)
             except (ValueError, TypeError) as e: self.message = str(e)
-            if self.state is not old and kind != "interpolate": self.mix = 0.0
+            if self.state is not old and kind not in ("interpolate", "other"): self.mix = 0.0
             if self.state is not old and kind not in ("take", "set_brush"): self.variants, self.strip = [], []
             self.draw()
         self.changed()

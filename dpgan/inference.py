@@ -19,7 +19,7 @@ from .config import COMPILE_MODES
 from .generator import Generator, GeneratorBlock, LabelToImage, check_label, check_noise
 from .labels import one_hot
 from .layers import SpectralConv2d, spectral_weight
-from .norm import SpatialNorm
+from .norm import SpatialNorm, stretch_matrix
 from .pyramid import PyramidStage, class_table, class_taps
 
 # %% ../nbs/14a_inference.ipynb #inference-fold
@@ -56,9 +56,8 @@ def stretch_rows(
     small: int, # lines of the small picture
     large: int, # lines it is stretched to
 ) -> Tensor: # (large, small, 3) float64: share of a small line in a large line, seen by each row of a 3 x 3 kernel
-    "Bilinear interpolation in height (half-pixel centres), shifted by -1, 0 and 1 with zeros beyond the edge."
-    shares = F.interpolate(torch.eye(small, dtype=torch.float64)[None], size=large, mode="linear", align_corners=False)[0]
-    return F.pad(shares, (1, 1)).unfold(1, large, 1).permute(2, 0, 1).contiguous()
+    "Bilinear interpolation in height (half-pixel centres), shifted by -1, 0 and 1 with zeros beyond the edge: `stretch_matrix` with the kernel's rows last."
+    return stretch_matrix(small, large, torch.empty(0, dtype=torch.float64)).view(large, 3, small).transpose(1, 2).contiguous()
 
 # %% ../nbs/14a_inference.ipynb #inference-compose
 def merge_shortcut(
@@ -369,6 +368,12 @@ class Prepared:
     rows: tuple[Tensor, ...]   # for each block: how the coarsest level is stretched to its height
 
 # %% ../nbs/14a_inference.ipynb #inference-add-noise
+def _compiled(draw, mode):
+    "One graph for each size, batch and form of noise; torch would stop at eight."
+    torch._dynamo.config.cache_size_limit = max(256, torch._dynamo.config.cache_size_limit)
+    return torch.compile(draw, fullgraph=True, dynamic=False, mode=mode)
+
+
 def _add_noise(net, prepared, z):
     "What goes into the pyramid's first activation and into the first block."
     label = prepared.label
@@ -396,13 +401,12 @@ class FastGenerator(LabelToImage):
         self.precision, self.savings, self.compile_mode = precision, tuple(savings), compile
         self.dtype = torch.bfloat16 if precision == "bf16" else own.dtype
         first, *rest = G.pyramid.stages
-        self.planes = PlaneConv(*fold_stage(first), G.z_dim, savings, self.dtype)
-        self.stem = PlaneConv(*fold_conv(G.stem), G.z_dim, savings, self.dtype)
+        self.planes, self.stem = (PlaneConv(*folded, G.z_dim, savings, self.dtype) for folded in (fold_stage(first), fold_conv(G.stem)))
         self.stages = nn.ModuleList([FixedStage(first, self.dtype, convolve=False), *(FixedStage(stage, self.dtype) for stage in rest)])
         self.blocks = nn.ModuleList(FixedBlock(block, savings, self.dtype, first=i == 0) for i, block in enumerate(G.blocks))
         self.head = FixedConv(*fold_conv(G.head), own.dtype)
         self.to(own.device).eval()
-        if compile != "off": self.compiled_draw = torch.compile(FastGenerator._draw, fullgraph=True, dynamic=False, mode=compile)
+        if compile != "off": self.compiled_draw = _compiled(FastGenerator._draw, compile)
 
     @torch.no_grad()
     def prepare(self,

@@ -291,6 +291,7 @@ def compile_networks(
     "Compile networks: each way through one is a single graph of fixed sizes. Raises `TrainingError` where nothing can be compiled."
     if several_processes() and any(isinstance(m, nn.SyncBatchNorm) for net in nets for m in net.modules()):
         raise TrainingError("norms that exchange statistics between processes cannot be compiled; set generator.norm and discriminator.norm to batch, or train.compile=off")
+    torch._dynamo.config.cache_size_limit = max(256, torch._dynamo.config.cache_size_limit)  # of graphs, for all networks of a process together
     how = dict(fullgraph=True, dynamic=False, backend=backend, **({"mode": mode} if backend == "inductor" else {}))
     try: torch.compile(torch.sin, **how)(torch.zeros(2, device=next(nets[0].parameters()).device))
     except Exception as e:
@@ -306,7 +307,7 @@ def compile_networks(
 def this_process() -> PartialState: # rank, number of processes, device
     "This process among those that `accelerate launch` (GPUs, NCCL) or `torchrun` (CPUs, gloo) started, or alone."
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    return PartialState(cpu=several and not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available() and (several or torch.backends.mps.is_available()))  # MPS has no double precision
 
 # %% ../nbs/12_training.ipynb #training-callback
 class Callback:
@@ -438,7 +439,7 @@ class Sampling(Stepping):
         while True: yield [to_float(next(loader), self.device) for _ in range(t.grad_accum)]
 
     def sampler(self) -> Generator: # a copy in evaluation mode, so training is not touched
-        "The averaged generator with its batch norm statistics re-estimated over training batches; kept until the next step."
+        "The averaged generator with its batch norm statistics re-estimated over training batches; kept until the next call at another step."
         if self._sampler[0] != self.step: self._sampler = (self.step, self._make_sampler())
         return self._sampler[1]
 
@@ -483,8 +484,8 @@ class Resuming(Sampling):
             load_weights(net, read_tensors(path / f"{stem}.safetensors"), str(path / stem))
         restore_optimizer(self.update_g.optimizer, self.G, read_tensors(path / "optimizer_g.safetensors"))
         restore_optimizer(self.update_d.optimizer, self.D, read_tensors(path / "optimizer_d.safetensors"))
-        self.update_g.scaler.load_state_dict(state["scaler_g"])
-        self.update_d.scaler.load_state_dict(state["scaler_d"])
+        for update, kept in ((self.update_g, state["scaler_g"]), (self.update_d, state["scaler_d"])):
+            if kept: update.scaler.load_state_dict(kept)  # empty: saved without a scaler
         self.step, self.ema.updates = state["step"], state["ema_updates"]
         self._sampler = None, None
         mine = state["random"][self.process.process_index]
@@ -511,6 +512,9 @@ class Trainer(Resuming):
                     for c in self.callbacks: c.on_log(self, record)
                     since, steps = time.perf_counter(), 0
                 for c in self.callbacks: c.after_step(self)
+        except BaseException:
+            self.stopping = False  # what failed is not saved
+            raise
         finally:
             for c in self.callbacks: c.on_end(self)
 
@@ -537,6 +541,7 @@ class Trainer(Resuming):
 # %% ../nbs/12_training.ipynb #training-progressbar
 class ProgressBar(Callback):
     "A bar with the loss terms, images a second and the time left."
+    bar = None
 
     def on_start(self, trainer):
         self.bar = tqdm(total=trainer.total_steps, initial=trainer.step, unit="step", disable=not trainer.process.is_main_process, dynamic_ncols=True)
@@ -550,7 +555,8 @@ class ProgressBar(Callback):
     def on_scores(self, trainer, scores):
         if not self.bar.disable: self.bar.write(f"step {trainer.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
 
-    def on_end(self, trainer): self.bar.close()
+    def on_end(self, trainer):
+        if self.bar is not None: self.bar.close()
 
 # %% ../nbs/12_training.ipynb #training-json-step
 def json_step(
@@ -576,7 +582,9 @@ class MetricsLog(Callback):
 
     def on_start(self, trainer):
         self.path = trainer.out / "metrics.jsonl"
-        if trainer.process.is_main_process: drop_after(self.path, trainer.step)
+        if trainer.process.is_main_process:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            drop_after(self.path, trainer.step)
 
     def on_log(self, trainer, record):
         if trainer.process.is_main_process:
@@ -585,6 +593,7 @@ class MetricsLog(Callback):
 # %% ../nbs/12_training.ipynb #training-tensorboard
 class TensorBoard(Callback):
     "Scalars for TensorBoard in `tensorboard/`; needs the package tensorboard."
+    writer = None
 
     def on_start(self, trainer):
         from torch.utils.tensorboard import SummaryWriter

@@ -376,7 +376,7 @@ def test_the_slider_is_one_step_and_returns_to_zero(start):
     for t in (0.2, 0.5, 0.8): ex.slider.value = t
     assert ex.state.noise.specs == (Slerp(Seed(0), Seed(2), 0.8),) and len(ex.state.past) == 1 and ex.session.mix == 0.8
     ex.other.value = 6
-    assert ex.state.noise.specs == (Slerp(Seed(0), Seed(6), 0.8),) and len(ex.state.past) == 1
+    assert ex.state.noise.specs == (Slerp(Seed(0), Seed(6), 0.8),) and len(ex.state.past) == 1 and ex.session.mix == ex.slider.value == 0.8
     ex.send("resample", seed=1)
     assert ex.slider.value == 0 and ex.state.noise.specs == (Seed(1),), "moving the slider back is no event"
 

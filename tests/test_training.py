@@ -220,13 +220,15 @@ def test_fused_adam_is_adam_and_takes_a_plain_ones_state():
     for other in results[1:]: torch.testing.assert_close(results[0], other)
 
 
-def test_resuming_continues_exactly(tmp_path):
-    straight = Record()
-    whole = tiny_trainer(tmp_path / "whole", [straight], steps=6, grad_accum=2)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_resuming_continues_exactly(tmp_path, channels_last):
+    "In either memory layout: fused Adam walks through memory, so its moments must lie as the weights do."
+    straight, way = Record(), dict(grad_accum=2, channels_last=channels_last)
+    whole = tiny_trainer(tmp_path / "whole", [straight], steps=6, **way)
     whole.fit()
-    tiny_trainer(tmp_path / "half", [Checkpoints()], steps=3, grad_accum=2).fit()
+    tiny_trainer(tmp_path / "half", [Checkpoints()], steps=3, **way).fit()
     rest = Record()
-    resumed = tiny_trainer(tmp_path / "half", [rest], steps=6, grad_accum=2)
+    resumed = tiny_trainer(tmp_path / "half", [rest], steps=6, **way)
     resumed.load(checkpoints(tmp_path / "half" / "checkpoints")[-1])
     assert resumed.step == 3
     resumed.fit()
@@ -235,6 +237,27 @@ def test_resuming_continues_exactly(tmp_path):
     for mine, theirs in ((resumed.update_g, whole.update_g), (resumed.update_d, whole.update_d)):
         for p, q in zip(mine.params, theirs.params):
             for k, t in mine.optimizer.state[p].items(): assert torch.equal(t, theirs.optimizer.state[q][k])
+
+
+def test_a_run_without_a_scaler_goes_on_with_one(tmp_path):
+    tiny_trainer(tmp_path, [Checkpoints()], steps=1).fit()
+    resumed = tiny_trainer(tmp_path, steps=2, precision="fp16") if torch.cuda.is_available() else tiny_trainer(tmp_path, steps=2)
+    for update in (resumed.update_g, resumed.update_d): update.scaler = torch.amp.GradScaler("cpu", enabled=True)
+    resumed.load(checkpoints(tmp_path / "checkpoints")[-1])
+    assert resumed.step == 1
+
+
+def test_what_failed_is_not_saved(tmp_path):
+    "A stop that is asked for in the step that fails leaves no checkpoint; the error is the one that was raised, and no bar that never began hides it."
+    class Fails(Callback):
+        def on_log(self, trainer, record): raise OSError("disk full")
+    trainer = tiny_trainer(tmp_path / "new", [MetricsLog(), Fails(), Checkpoints()], steps=2, log_every=1)
+    trainer.stop_requested = True
+    with pytest.raises(OSError, match="disk full"): trainer.fit()
+    assert not checkpoints(tmp_path / "new" / "checkpoints")
+    class Early(Callback):
+        def on_start(self, trainer): raise OSError("no folder")
+    with pytest.raises(OSError, match="no folder"): tiny_trainer(tmp_path / "early", [Early(), ProgressBar(), TensorBoard()], steps=1).fit()
 
 
 def test_sampling_and_saving_do_not_disturb_training(tmp_path):

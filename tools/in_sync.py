@@ -47,6 +47,9 @@ def export_afresh(before: dict[str, bytes]) -> dict[str, bytes]:
     except (OSError, subprocess.CalledProcessError) as error:
         write({name: content for name, content in before.items() if name.startswith("dpgan/")}, ROOT)
         sys.exit(f"the export failed, dpgan/ is as it was: {error}")
+    except BaseException:  # Ctrl-C
+        write({name: content for name, content in before.items() if name.startswith("dpgan/")}, ROOT)
+        raise
     return snapshot()
 
 
