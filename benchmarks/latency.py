@@ -26,6 +26,7 @@ from dpgan.generator import Generator, draw_noise
 from dpgan.inference import SAVINGS, FastGenerator, FixedConv, bf16_pays
 from dpgan.labels import ADE20K, CITYSCAPES, image_to_uint8
 from dpgan.scenes import draw_scene
+from dpgan.training import step_by_step
 
 SIZES, ROUNDS, CLICKS = {"scenes": (64, 128), "full": (256, 512), "ade20k": (256, 256)}, {"scenes": 15, "full": 5, "ade20k": 5}, {"scenes": 20, "full": 5, "ade20k": 5}
 
@@ -40,14 +41,6 @@ def subject(size):
         torch.manual_seed(0)
         G = Generator(config.data.num_classes, **{**vars(config.generator), "init_gain": 1.0}).eval()
     return G, ADE20K if size == "ade20k" else CITYSCAPES, label
-
-
-def step_by_step(net):
-    "A copy that computes layer by layer, as the released code does."
-    net = deepcopy(net)
-    for m in net.modules():
-        if hasattr(m, "fast"): m.fast = False
-    return net
 
 
 def products(net, *args):
@@ -83,7 +76,8 @@ def cast(G, label, z):
 
 def drawing(G, label, rounds, bf16):
     "One row for each way to draw a picture."
-    trains, G, label, z = G, step_by_step(G), label[None], draw_noise(1, G.z_dim, seed=0)
+    trains, G, label, z = G, deepcopy(G), label[None], draw_noise(1, G.z_dim, seed=0)
+    step_by_step(G)  # layer by layer, as the released code does
     steps = {"folded and merged": ()} | {f"+ {name}": SAVINGS[:i + 1] for i, name in enumerate(SAVINGS)}
     nets = {name: FastGenerator(G, savings=savings) for name, savings in steps.items()}
     calls = {"plain": lambda: G(label, z), **({"as it trains": lambda: trains(label, z)} if hasattr(G, "fast") else {}), **{name: lambda net=net: net(label, z) for name, net in nets.items()}}

@@ -3,8 +3,8 @@
     python benchmarks/speed.py [--device cpu|cuda] [--shape cityscapes --shape ade20k | --shape small] [--batch N] [--repeats 3] [--parts step inference memory] [--minutes 9.5] [--out FILE]
 
 The first row performs the operations that the released code performs, its wasted backward passes included; every other row adds one saving to the row before, first the exact ones, then
-bfloat16, then the options that are not exact; `bf16, channels_last` stands beside `bf16`. All rows take turns on the same networks, in one process, and a row's seconds are the median over its turns, so that a machine that slows down
-slows all of them. Weights and data are random: the time does not depend on them.
+bfloat16, then the options that are not exact; `bf16, channels_last` stands beside `bf16`. All rows take turns in one process, the eager ones of one memory layout on the same networks, and a row's seconds
+are the median over its turns, so that a machine that slows down slows all of them. Weights and data are random: the time does not depend on them.
 
 On a GPU (`--device cuda`) one call of under ten minutes measures everything: batch 20 of Cityscapes and 32 of ADE20K, rows for channels_last, for compiled networks and for CUDA graphs beside the
 others, the time of 200 epochs, drawing at batch 1 and 16, and the largest batch that fits for each precision. float32 runs with TF32 in every row there, a step is timed until the device has
@@ -255,9 +255,9 @@ def drawing(shape, batch, repeats, device, compiled, backend="inductor", z_seed=
             net = deepcopy(G)
             compile_networks(net, mode=mode, backend=backend)
             calls[f"compiled, bf16, {mode}"] = half(net)
-            fast = FastGenerator(G, "bf16")
-            draw = torch.compile(fast.draw, fullgraph=True, dynamic=False, backend=backend, **({"mode": mode} if backend == "inductor" else {}))
-            calls[f"compiled, fast, bf16, label map prepared, {mode}"] = partial(draw, fast.prepare(label), z)
+            fast = FastGenerator(G, "bf16", compile=mode)
+            if backend != "inductor": fast.compiled_draw = torch.compile(FastGenerator._draw, fullgraph=True, dynamic=False, backend=backend)
+            calls[f"compiled, fast, bf16, label map prepared, {mode}"] = prepared(fast)
     wanted, rows, inner = calls["plain"](), [], 10 if device == "cuda" else 1
     for name, call in calls.items():
         torch.compiler.cudagraph_mark_step_begin()
@@ -289,6 +289,7 @@ def largest(fits, limit, first=1):
 def memory(shape, device, limit, time_left=lambda: 1e9):
     "The largest batch of an iteration, for each precision, with features kept and with features computed again."
     torch.backends.cudnn.benchmark = False  # each batch size would search for the fastest algorithms anew
+    torch._dynamo.reset()  # graphs of earlier parts hold memory
     tidy(device)
     bench, rows = Bench(shape, 2, device), []
     total = torch.cuda.get_device_properties(0).total_memory / 2 ** 30 if device == "cuda" else None
@@ -358,6 +359,7 @@ if __name__ == "__main__":
     eager = {name: way for name, way in rows.items() if way["compile"] == "off"}
     def step(shape, rows, keep=()):
         batch = args.batch or (BATCH.get(shape, 2) if gpu else 1)
+        torch._dynamo.reset()  # graphs of earlier parts hold memory
         tidy(args.device)
         bench = Bench(shape, max(2, batch) if shape in ("small", "tiny") else batch, args.device, args.backend)
         part = measure(shape, bench, args.repeats, args.device, rates, rows, lambda p: save("training_step", {**p, "rows": [*keep, *p["rows"]]}), time_left, keep[0].get("seconds") if keep else None)

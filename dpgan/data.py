@@ -27,7 +27,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .config import DataConfig, nearest
-from .labels import ADE20K, CITYSCAPES, COCO_STUFF, ClassSet, DataError, apply_table, check_ids, class_set_from_json, lookup_table
+from .labels import ADE20K, CITYSCAPES, COCO_STUFF, ClassSet, DataError, apply_table, check_ids, class_set_from_json, grey_spread, lookup_table
 from .scenes import SCENE_CLASSES, SCENE_COLOURS, draw_scene
 
 # %% ../nbs/03_data.ipynb #data-layout
@@ -222,14 +222,11 @@ def _check_format(picture, path):
                     "save one class id a pixel as a PNG of mode L or P; to convert colours, look each one up in your list of classes")
 
 # %% ../nbs/03_data.ipynb #data-ids-2
-_STRETCH = {"L;2": 85, "L;4": 17}  # Pillow spreads grey levels of 2 and 4 bits over 0..255
-
-
 def _ids(picture, path, height=None, width=None):
     "An opened label map as uint8 (H, W): the ids that are in the file."
     _check_format(picture, path)
-    stretch = _STRETCH.get(picture.tile[0][3], 1) if picture.format == "PNG" and picture.tile else 1
-    return np.asarray(_resize(picture, height, width, Image.Resampling.NEAREST)).astype(np.uint8) // stretch
+    spread = grey_spread(picture)
+    return np.asarray(_resize(picture, height, width, Image.Resampling.NEAREST)).astype(np.uint8) // spread
 
 # %% ../nbs/03_data.ipynb #data-read-pair
 def _check_same_size(size, other, pair):

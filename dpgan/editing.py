@@ -6,13 +6,15 @@
 __all__ = ['HISTORY', 'EVENTS', 'FORMAT', 'VERSION', 'EditError', 'segments', 'region_at', 'Region', 'region_list', 'stroke',
            'slerp', 'Seed', 'Slerp', 'vector', 'NoiseMap', 'Snapshot', 'History', 'Selecting', 'Locking', 'Painting',
            'Resampling', 'Interpolating', 'ExplorerState', 'tensors', 'label_rgb', 'difference', 'heat', 'distance_to',
-           'leak', 'apply_event', 'recipe', 'write_recipe', 'state_from_recipe', 'read_recipe', 'read_label_file']
+           'leak', 'checked_call', 'apply_event', 'recipe', 'write_recipe', 'state_from_recipe', 'read_recipe',
+           'read_label_file']
 
 # %% ../nbs/14b_editing.ipynb #editing-imports
 import base64
 import inspect
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from io import BytesIO
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from .config import nearest
 from .generator import draw_noise
-from .labels import ClassSet, DataError, apply_table, colourise, lookup_table
+from .labels import ClassSet, DataError, apply_table, colourise, grey_spread, lookup_table
 
 # %% ../nbs/14b_editing.ipynb #editing-error
 class EditError(ValueError):
@@ -507,6 +509,17 @@ def leak(
     return {"inside": part(0, 0)["share"], "mean_inside": part(0, 0)["mean"], "mean_outside": part(1, np.inf)["mean"], "farthest": int(distance[difference > 0].max(initial=0)),
             "bands": [{"from": high // 2 + 1, "to": high, **part(high // 2 + 1, high)} for high in edges]}
 
+# %% ../nbs/14b_editing.ipynb #editing-checked-call
+def checked_call(
+    method: Callable, # what an event stands for
+    event: dict, # "kind", and the method's arguments
+):
+    "Call a method with the arguments of an event; `EditError` where they are not the method's."
+    arguments = {name: value for name, value in event.items() if name != "kind"}
+    try: inspect.signature(method).bind(**arguments)
+    except TypeError as e: raise EditError(f"event {event['kind']}: {e}; it takes {', '.join(inspect.signature(method).parameters) or 'no arguments'}") from None
+    return method(**arguments)
+
 # %% ../nbs/14b_editing.ipynb #editing-events
 EVENTS = ("select_region", "select_class", "select_all", "select_none", "lock", "unlock", "unlock_all", "set_brush", "paint", "erase", "fill", "fill_selection",
           "resample", "resample_selection", "interpolate", "undo", "redo", "load_label", "blank")
@@ -519,11 +532,7 @@ def apply_event(
     "Do what a message of a canvas or a button says."
     kind = event.get("kind") if isinstance(event, dict) else None
     if kind not in EVENTS: raise EditError(f"there is no event of kind {kind!r}{nearest(kind, EVENTS)}; the kinds are {', '.join(EVENTS)}")
-    method = getattr(state, kind)
-    arguments = {name: value for name, value in event.items() if name != "kind"}
-    try: inspect.signature(method).bind(**arguments)
-    except TypeError as e: raise EditError(f"event {kind}: {e}; it takes {', '.join(inspect.signature(method).parameters) or 'no arguments'}") from None
-    return method(**arguments)
+    return checked_call(getattr(state, kind), event)
 
 # %% ../nbs/14b_editing.ipynb #editing-png
 def _png(array):
@@ -659,8 +668,7 @@ def _from_colours(rgb, class_set):
 def _opened(source):
     "A picture, loaded, and the factor by which Pillow spreads its grey levels of 2 or 4 bits."
     with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as picture:
-        raw = picture.tile[0][3] if picture.format == "PNG" and picture.tile else ""
-        return picture.copy(), {"L;2": 85, "L;4": 17}.get(raw, 1)
+        return picture.copy(), grey_spread(picture)
 
 # %% ../nbs/14b_editing.ipynb #editing-meaning
 def _meaning(picture, stretch, class_set):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VIEW', 'WORKERS', 'SEEDS', 'VIEWS', 'STATIC', 'as_picture', 'enlarge', 'png', 'Shown', 'control', 'Panel', 'panel',
-           'Requests', 'Worker', 'finish_work', 'Renderer', 'Post', 'Painter', 'before_change', 'whole', 'checked_call',
-           'Session', 'Sower', 'open_recipe', 'drawable', 'Workbench', 'look', 'describe', 'noise_text', 'label_runs',
-           'outline', 'draw_outline', 'marked', 'sheet', 'session_sheet', 'Canvas', 'new_events', 'Side', 'CanvasSide',
+           'Requests', 'Worker', 'finish_work', 'Renderer', 'Post', 'Painter', 'before_change', 'whole', 'Session',
+           'Sower', 'open_recipe', 'drawable', 'Workbench', 'look', 'describe', 'noise_text', 'label_runs', 'outline',
+           'draw_outline', 'marked', 'sheet', 'session_sheet', 'Canvas', 'new_events', 'Side', 'CanvasSide',
            'PlainSide', 'button', 'thumbnail', 'family', 'uploads', 'download', 'group', 'label_file', 'session_files',
            'Controls', 'Desk', 'Shelf', 'Explorer', 'open_examples', 'explore']
 
@@ -39,7 +39,7 @@ import dpgan
 from .checkpoint import is_small, open_generator, saved_root
 from .config import DataConfig
 from .data import check_classes, open_pairs
-from .editing import EditError, ExplorerState, apply_event, difference, heat, label_rgb, leak, read_label_file, read_recipe, recipe, region_list, state_from_recipe
+from .editing import EditError, ExplorerState, apply_event, checked_call, difference, heat, label_rgb, leak, read_label_file, read_recipe, recipe, region_list, state_from_recipe
 from .features import weights_digest
 from .inference import FastGenerator, bf16_pays
 from .labels import ClassSet, DataError, image_to_uint8
@@ -338,17 +338,6 @@ def whole(
     "A whole number within limits."
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= high: raise EditError(f"{name} = {value!r}: give a whole number {low}..{high}")
     return int(value)
-
-
-def checked_call(
-    method: Callable, # what an event stands for
-    event: dict, # "kind", and the method's arguments
-):
-    "Call a method with the arguments of an event; `EditError` where they are not the method's."
-    arguments = {name: value for name, value in event.items() if name != "kind"}
-    try: inspect.signature(method).bind(**arguments)
-    except TypeError as e: raise EditError(f"event {event['kind']}: {e}; it takes {', '.join(inspect.signature(method).parameters) or 'no arguments'}") from None
-    return method(**arguments)
 
 # %% ../nbs/15_explore.ipynb #explore-session
 class Session:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CITYSCAPES', 'ADE20K', 'COCO_STUFF', 'DataError', 'ClassSet', 'palette', 'class_set_from_json', 'lookup_table',
-           'check_ids', 'apply_table', 'one_hot', 'colourise', 'image_to_uint8', 'uint8_to_image', 'tile',
-           'sample_grid', 'legend']
+           'check_ids', 'apply_table', 'grey_spread', 'one_hot', 'colourise', 'image_to_uint8', 'uint8_to_image',
+           'tile', 'sample_grid', 'legend']
 
 # %% ../nbs/01_labels.ipynb #labels-imports
 import colorsys
@@ -220,6 +220,14 @@ def apply_table(
     label = table[raw]
     if label.min(initial=0) < 0: check_ids(np.bincount(raw.reshape(-1), minlength=256), table, where)
     return label.astype(np.uint8)
+
+# %% ../nbs/01_labels.ipynb #labels-grey-spread
+def grey_spread(
+    picture: Image.Image,  # as `Image.open` gives it, before its pixels are loaded
+) -> int:  # 85 for PNGs of 2 bits, 17 for 4 bits, otherwise 1
+    "The factor by which Pillow spreads the grey levels of a small PNG."
+    raw = picture.tile[0][3] if picture.format == "PNG" and picture.tile else ""
+    return {"L;2": 85, "L;4": 17}.get(raw, 1)
 
 # %% ../nbs/01_labels.ipynb #labels-onehot
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

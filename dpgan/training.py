@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
+from itertools import islice
 from pathlib import Path
 import torch
 import torch.distributed as dist
@@ -28,8 +29,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .checkpoint import (CheckpointError, checkpoints, flatten_optimizer, load_weights, random_state, read_record, read_tensors, restore_optimizer,
                               restore_random_state, write_folder, write_text)
-from .config import Config, to_dict
-from .data import PairDataset, to_float, training_loader
+from .config import Config, check_patch_heads, to_dict
+from .data import PairDataset, epoch_of, to_float, training_loader
 from .discriminator import Discriminator, DiscriminatorOutput
 from .ema import EMA, reestimate_batch_norm
 from .generator import Generator, draw_noise
@@ -354,6 +355,7 @@ class Run:
         if config.loss.lambda_vgg and vgg is None: raise TrainingError(f"loss.lambda_vgg = {config.loss.lambda_vgg} needs a VGG network: pass vgg=, or set it to 0")
         self.process = this_process()
         self.device = self.process.device
+        if config.discriminator.norm == "sync_batch": check_patch_heads(config.data, "batch", config.train.batch_size * self.process.num_processes)
         self.config, self.dataset, self.out, self.callbacks = config, dataset, Path(out), list(callbacks)
         self.vgg = vgg.to(self.device) if config.loss.lambda_vgg else None
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
@@ -366,7 +368,7 @@ class Run:
         self.update_g, self.update_d = Update(self.G, optim.lr_g, betas, precision), Update(self.D, optim.lr_d, betas, precision)
         self.rng = torch.Generator(self.device).manual_seed(config.train.seed + 7919 * self.process.process_index)
         self.step, self.terms = 0, {}
-        self._sampler = None, None  # step, network
+        self._sampler = None  # until somebody asks at this step
         self.stop_requested = self.stopping = False  # asked for by a signal or a callback; agreed by all processes
 
     @property
@@ -382,7 +384,7 @@ class Run:
     @property
     def epoch(self) -> float: # 0.5 = half way through the first pass
         "Passes through the training split so far."
-        return self.step * self.images_per_step / len(self.dataset)
+        return epoch_of(self.step, len(self.dataset), self.images_per_step)
 
 # %% ../nbs/12_training.ipynb #training-lr
 def lr_factor(
@@ -421,33 +423,40 @@ class Stepping(Run):
         terms_g = g_step(self.G, self.D, self.update_g, batches, self.noise, self.config, self.vgg, kept)
         terms_d = d_step(self.G, self.D, self.update_d, batches, self.noise, self.masks, self.config, kept)
         self.ema.update(self.G)
-        self.step += 1
+        self.step, self._sampler = self.step + 1, None
         return {**{f"loss_g/{k}": t for k, t in terms_g.items()}, **{f"loss_d/{k}": t for k, t in terms_d.items()}}
 
 # %% ../nbs/12_training.ipynb #training-sampling
 class Sampling(Stepping):
     "A run that reads its data and can draw from the averaged generator."
 
+    def loader(self,
+        seed: int, # seed of the order
+        start: int = 0, # batches to skip
+    ) -> Iterator[dict[str, Tensor]]: # one batch after the other, without end
+        "This process's share of the training split in random order, on the device."
+        loader = training_loader(self.dataset, self.config.train.batch_size, seed, start, self.process.process_index, self.process.num_processes, self.config.data.workers)
+        return (to_float(batch, self.device) for batch in loader)
+
     def batches(self,
         seed: int, # seed of the order
         start: int = 0, # steps to skip
     ) -> Iterator[list[dict[str, Tensor]]]: # the batches of one step after the other, without end
-        "The training split in random order, on the device."
-        t = self.config.train
-        loader = iter(training_loader(self.dataset, t.batch_size, seed, start * t.grad_accum, self.process.process_index,
-                                      self.process.num_processes, self.config.data.workers))
-        while True: yield [to_float(next(loader), self.device) for _ in range(t.grad_accum)]
+        "What the steps read: `train.grad_accum` batches each."
+        count = self.config.train.grad_accum
+        loader = self.loader(seed, start * count)
+        while True: yield [next(loader) for _ in range(count)]
 
     def sampler(self) -> Generator: # a copy in evaluation mode, so training is not touched
-        "The averaged generator with its batch norm statistics re-estimated over training batches; kept until the next call at another step."
-        if self._sampler[0] != self.step: self._sampler = (self.step, self._make_sampler())
-        return self._sampler[1]
+        "The averaged generator with its batch norm statistics re-estimated over training batches; kept until the next step."
+        if self._sampler is None: self._sampler = self._make_sampler()
+        return self._sampler
 
     def _make_sampler(self):
         net, count, seed = deepcopy(self.ema.net), self.config.optim.ema_bn_batches, self.config.train.seed
         rng = torch.Generator(self.device).manual_seed(seed)
         def inputs():
-            for (batch, *_), _ in zip(self.batches(seed + 1), range(count)):
+            for batch in islice(self.loader(seed + 1), count):
                 z = draw_noise(len(batch["label"]), net.z_dim, rng, self.device) if net.z_dim else None
                 yield batch["label"], z
         return reestimate_batch_norm(net, inputs()) if count else net
@@ -486,8 +495,7 @@ class Resuming(Sampling):
         restore_optimizer(self.update_d.optimizer, self.D, read_tensors(path / "optimizer_d.safetensors"))
         for update, kept in ((self.update_g, state["scaler_g"]), (self.update_d, state["scaler_d"])):
             if kept: update.scaler.load_state_dict(kept)  # empty: saved without a scaler
-        self.step, self.ema.updates = state["step"], state["ema_updates"]
-        self._sampler = None, None
+        self.step, self.ema.updates, self._sampler = state["step"], state["ema_updates"], None
         mine = state["random"][self.process.process_index]
         self.rng.set_state(torch.tensor(mine["run"], dtype=torch.uint8))
         restore_random_state(mine)
