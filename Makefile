@@ -65,7 +65,7 @@ pin: $(READY) ## write constraints.txt from what .venv holds now
 	$(BIN)/python tools/pin.py
 
 colab: $(READY) ## run every notebook as in Colab: alone, from the wheel, with Colab's packages (make test tries three)
-	$(BIN)/python tools/colab.py --all
+	$(BIN)/python tools/colab.py --all --record benchmarks/results/colab.json
 
 hooks: $(READY) ## have git and JupyterLab clean the notebooks of this clone, and merge them cell by cell; make install does it, too
 	@$(BIN)/python tools/notebooks.py hooks

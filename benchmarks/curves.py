@@ -3,12 +3,13 @@
     python benchmarks/curves.py [--steps 200] [--batch 2] [--threads 1] [--only NAME ...] [--work FOLDER] [--out benchmarks/results/loss_curves.json]
 
 The `scenes` preset at the size of the demo. `plain` performs every operation as it is described, in float32; five seeds of it (first weights, order of the pairs, noise, masks) show how
-far runs lie apart that differ in nothing but chance, and seed 0 on two threads differs in nothing but the order in which sums are added up. Then come the exact savings, bfloat16, each option that is not exact, and all three of these, all with seed 0. A run is written to FOLDER
-when it is done; a second call goes on with those that are missing. `--only` does the named runs alone, so that several calls can share the work.
+far runs lie apart that differ in nothing but chance. The exact savings and bfloat16 run with the same five seeds. Seed 0 on two threads differs from plain seed 0 in nothing but the order in
+which sums are added up; each option that is not exact, and all three of them, run with seed 0. A run is written to FOLDER when it is done; a second call goes on with those that are missing.
+`--only` does the named runs alone, so that several calls can share the work.
 
-Each term is averaged over WINDOW steps. The distance of two curves is the root mean square, over the second half of the run, of their difference. A run's figure is its distance from
-plain seed 0, divided by the spread: the median distance between two plain runs of different seeds (a median, since a seed may blow up and would widen a mean by far). Up to about 1 the run
-differs no more than chance makes it differ.
+Each term is averaged over WINDOW steps. The distance of two curves is the root mean square, over the second half of the run, of their difference, and the spread of a term the median distance
+between two plain runs of different seeds (a median, since a seed may blow up and would widen a mean by far). Two figures come of it. For a way with five seeds: the median distance of its runs
+from plain runs of other seeds, divided by the spread; 1 if the way makes no difference beyond chance. For a single run: its distance from plain seed 0, divided by the spread.
 """
 import argparse
 import json
@@ -24,8 +25,10 @@ from dpgan.config import preset
 from dpgan.data import PairDataset
 from dpgan.training import Callback, Trainer, step_by_step
 
-RUNS = {"plain, seed 0": {}, "plain, seed 1": {"seed": 1}, "plain, seed 2": {"seed": 2}, "plain, seed 3": {"seed": 3}, "plain, seed 4": {"seed": 4}, "plain, two threads": {}, "exact savings": {}, "bf16": {"precision": "bf16"}, "share_real": {"share_real": True},
-        "batch_d": {"batch_d": True}, "reuse_fake": {"reuse_fake": True}, "all three": {"share_real": True, "batch_d": True, "reuse_fake": True}}
+SEEDS = range(5)
+WAYS = {"plain": {}, "exact savings": {}, "bf16": {"precision": "bf16"}}  # each with every seed
+OPTIONS = {"share_real": {"share_real": True}, "batch_d": {"batch_d": True}, "reuse_fake": {"reuse_fake": True}, "all three": {"share_real": True, "batch_d": True, "reuse_fake": True}}  # with seed 0
+RUNS = {f"{way}, seed {seed}": {**how, "seed": seed} for way, how in WAYS.items() for seed in SEEDS} | {"plain, two threads": {}} | OPTIONS
 SHOWN = 40  # points of a curve in the result; each the mean of a window of steps
 
 
@@ -68,9 +71,13 @@ def summary(runs):
     apart = {term: [distance(a[term], b[term]) for a, b in combinations(plain, 2)] for term in plain[0]} if len(plain) > 1 else {}
     spread = {term: statistics.median(d) for term, d in apart.items()}
     relative = {name: {term: round(distance(c[term], plain[0][term]) / spread[term], 3) for term in spread} for name, c in curves.items() if plain and c is not plain[0]}
+    def group(way): return {seed: curves[f"{way}, seed {seed}"] for seed in SEEDS if f"{way}, seed {seed}" in curves}
+    ways = {way: {term: round(statistics.median(d) / spread[term], 3) for term in spread if (d := [distance(a[term], b[term]) for s, a in group("plain").items() for t, b in group(way).items() if s != t])}
+            for way in WAYS if way != "plain"}
     within = {name: {"mean": round(statistics.fmean(r.values()), 3), "largest": max(r.values()), "term": max(r, key=r.get)} for name, r in relative.items() if r}
     return {"curves": {name: {t: [round(v, 4) for v in values] for t, values in c.items()} for name, c in curves.items()},
-            "distances_between_seeds": {t: [round(v, 5) for v in d] for t, d in apart.items()}, "spread_between_seeds": {t: round(v, 5) for t, v in spread.items()}, "distance_over_spread": relative, "over_terms": within}
+            "distances_between_seeds": {t: [round(v, 5) for v in d] for t, d in apart.items()}, "spread_between_seeds": {t: round(v, 5) for t, v in spread.items()}, "ways_over_spread": {way: found for way, found in ways.items() if found},
+            "distance_over_spread": relative, "over_terms": within}
 
 
 if __name__ == "__main__":
@@ -97,5 +104,6 @@ if __name__ == "__main__":
     result = {"environment": environment(), "settings": {**settings, "preset": "scenes", "window": max(1, args.steps // SHOWN)}, "revisions": sorted({r["environment"]["revision"] for r in done.values()}),
               **summary({name: run["losses"] for name, run in done.items()})}
     args.out.write_text(json.dumps(result) + "\n")
-    print(f"\n{'':16}{'mean':>7} {'largest':>8}  distance from plain seed 0 over the spread between seeds, over all terms")
-    for name, r in result["over_terms"].items(): print(f"{name:16}{r['mean']:7.2f} {r['largest']:8.2f}  ({r['term']})")
+    for way, found in result["ways_over_spread"].items(): print(f"{way}: runs lie {statistics.fmean(found.values()):.2f} times as far from plain runs of other seeds as these from one another, {min(found.values()):.2f} to {max(found.values()):.2f} by term")
+    print(f"\n{'':24}{'mean':>7} {'largest':>8}  distance from plain seed 0 over the spread between seeds, over all terms")
+    for name, r in result["over_terms"].items(): print(f"{name:24}{r['mean']:7.2f} {r['largest']:8.2f}  ({r['term']})")

@@ -2,6 +2,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def processor():
 
 
 def environment():
-    "Device, versions and revision."
+    "Device, versions, threads, arguments and revision."
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"processor": processor(), "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "gpu": gpu,
             "python": platform.python_version(), **{name: version(name) for name in ("torch", "torchvision", "numpy")},
+            "threads": torch.get_num_threads(), "arguments": [Path(a).name if os.path.isabs(a) else a for a in sys.argv[1:]],
             "revision": git("rev-parse", "--short", "HEAD"), "uncommitted": bool(git("status", "--porcelain", "--", "nbs", "dpgan"))}

@@ -1,13 +1,13 @@
-"""The training step, each saving added in turn: seconds, ratio, arithmetic, share of the machine's matrix rate. On a GPU also inference and the largest batch.
+"""The training step, each saving added in turn: seconds, ratio, arithmetic, share of the machine's matrix rate. On a GPU also inference, the stages, and the largest batch.
 
-    python benchmarks/speed.py [--device cpu|cuda] [--shape cityscapes --shape ade20k | --shape small] [--batch N] [--repeats 3] [--parts step inference memory] [--minutes 9.5] [--out FILE]
+    python benchmarks/speed.py [--device cpu|cuda] [--shape cityscapes --shape ade20k | --shape small] [--batch N] [--repeats 3] [--parts step inference stages memory] [--minutes 9.5] [--out FILE]
 
 The first row performs the operations that the released code performs, its wasted backward passes included; every other row adds one saving to the row before, first the exact ones, then
 bfloat16, then the options that are not exact; `bf16, channels_last` stands beside `bf16`. All rows take turns in one process, the eager ones of one memory layout on the same networks, and a row's seconds
 are the median over its turns, so that a machine that slows down slows all of them. Weights and data are random: the time does not depend on them.
 
 On a GPU (`--device cuda`) one call of under ten minutes measures everything: batch 20 of Cityscapes and 32 of ADE20K, rows for channels_last, for compiled networks and for CUDA graphs beside the
-others, the time of 200 epochs, drawing at batch 1 and 16, and the largest batch that fits for each precision. float32 runs with TF32 in every row there, a step is timed until the device has
+others, the time of 200 epochs, drawing at batch 1 and 16, every stage of an iteration (`stages.py` does that part alone), and the largest batch that fits for each precision. float32 runs with TF32 in every row there, a step is timed until the device has
 finished, a row that does not fit is marked, parts that would begin after `--minutes` are left out, and the file is written after every part. `--parts` and `--compiled` run the same code on a CPU.
 """
 import argparse
@@ -35,13 +35,14 @@ from dpgan.training import Update, adam, build_networks, compile_networks, d_ste
 SMALL = {"data.num_classes": 15, "data.dont_care": True}
 SHAPES = {"cityscapes": {}, "ade20k": {}, "small": {**SMALL, "generator.base_channels": 16, "discriminator.base_channels": 16},
           "tiny": {**SMALL, "base_channels": 4, "generator.pyramid_channels": 8, "data.width": 64}}
+PARTS = ["step", "inference", "stages", "memory"]
 BATCH, IMAGES = {"cityscapes": 20, "ade20k": 32}, {"cityscapes": 2975, "ade20k": 20210}  # on a GPU; in the training split
-EXACT = {"plain": {}, "D frozen, no gradient through D(real)": {"freeze": True}, "foreach EMA": {"foreach": True}, "fused Adam": {"fused": True}, "D: resampling inside convolutions": {"fold": True},
+EXACT = {"plain": {}, "no gradient through D(real)": {"detach": True}, "D frozen in the G step": {"freeze": True}, "foreach EMA": {"foreach": True}, "fused Adam": {"fused": True}, "D: resampling inside convolutions": {"fold": True},
          "G: norms once, fewer passes, shortcut shift": {"once": True}, "G: stretched half at low resolution": {"stretch": True}, "first convolution looked up": {"lookup": True}}
 HALF, NOT_EXACT = {"bf16": {"precision": "bf16"}}, {"share_real": {"share_real": True}, "batch_d": {"batch_d": True}, "reuse_fake": {"reuse_fake": True}}
 BESIDE = {"bf16, channels_last": {"channels_last": True}, "bf16, compiled": {"compile": "default"}, "all options, compiled": {"compile": "default", "share_real": True, "batch_d": True, "reuse_fake": True},
           "bf16, compiled, CUDA graphs": {"compile": "reduce-overhead"}, "bf16, compiled, channels_last": {"compile": "default", "channels_last": True}}  # each beside `bf16`, not on top of one another
-START = {"freeze": False, "foreach": False, "fused": False, "fold": False, "once": False, "stretch": False, "lookup": False, "precision": "off", "share_real": False, "batch_d": False, "reuse_fake": False,
+START = {"detach": False, "freeze": False, "foreach": False, "fused": False, "fold": False, "once": False, "stretch": False, "lookup": False, "precision": "off", "share_real": False, "batch_d": False, "reuse_fake": False,
          "channels_last": False, "compile": "off"}
 
 
@@ -128,7 +129,7 @@ class Bench:
         config, kept = replace(self.config, train=replace(self.config.train, **options)), [{}]
         set_ways(G, D, way)
         if way["freeze"]: g_step(G, D, update_g, [self.batch], self.noise, config, kept=kept)
-        else: update_g([partial(wasteful_terms, G, D, self.batch, self.noise(self.batch["label"]), config)])
+        else: update_g([partial(generator_terms if way["detach"] else wasteful_terms, G, D, self.batch, self.noise(self.batch["label"]), config)])
         d_step(G, D, update_d, [self.batch], self.noise, self.masks, config, kept)
         self.ema.update(G) if way["foreach"] else tensor_by_tensor(self.ema.net, G, 0.999)
 
@@ -174,7 +175,7 @@ def tera(shape, batch, way):
     mask = torch.empty(batch, 1, config.data.height, config.data.width, dtype=torch.bool, device="meta")
     with FlopCounterMode(display=False) as counter:
         if way["share_real"]: kept["real"] = full_precision(D(b["image"]))
-        with frozen(D) if way["freeze"] else nullcontext(): (partial(generator_terms, kept=kept) if way["freeze"] else wasteful_terms)(G, D, b, z, config)["total"].backward()
+        with frozen(D) if way["freeze"] else nullcontext(): (partial(generator_terms, kept=kept) if way["detach"] else wasteful_terms)(G, D, b, z, config)["total"].backward()
         discriminator_terms(G, D, b, z, mask, config, kept)["total"].backward()
     return counter.get_total_flops() / 1e12
 
@@ -321,12 +322,13 @@ def table(part):
 
 
 if __name__ == "__main__":
+    import stages  # which reads this file
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", action="append", choices=SHAPES)
     parser.add_argument("--batch", type=int, help="1 on a CPU, 20 of Cityscapes and 32 of ADE20K on a GPU where not given")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--parts", nargs="+", choices=["step", "inference", "memory"], help="step on a CPU, all on a GPU where not given")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="step on a CPU, all on a GPU where not given")
     parser.add_argument("--rows", nargs="+", metavar="WORD", help="only rows whose name contains one of these words; plain always runs")
     parser.add_argument("--compiled", action="store_true", help="compiled rows on a CPU too")
     parser.add_argument("--backend", default="inductor", help="of torch.compile; eager tries the rest of the script quickly")
@@ -339,7 +341,7 @@ if __name__ == "__main__":
     time_left = (lambda: 60 * args.minutes - (time.perf_counter() - began)) if gpu else (lambda: 1e9)
     if gpu: torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     torch.set_flush_denormal(True)
-    parts, shapes, compiled = args.parts or (["step", "inference", "memory"] if gpu else ["step"]), args.shape or ["cityscapes", "ade20k"], gpu or args.compiled
+    parts, shapes, compiled = args.parts or (PARTS if gpu else ["step"]), args.shape or ["cityscapes", "ade20k"], gpu or args.compiled
     out = args.out or RESULTS / ("speed_cuda.json" if gpu else "speed.json")
     measured = lambda: {"float32": matrix_rate(torch.float32, args.device), "bf16": matrix_rate(torch.bfloat16, args.device)}
     if args.rate:
@@ -357,19 +359,21 @@ if __name__ == "__main__":
 
     rows = {name: way for name, way in all_rows(args.device, compiled).items() if not args.rows or name == "plain" or any(w in name for w in args.rows)}
     eager = {name: way for name, way in rows.items() if way["compile"] == "off"}
+    def batch_of(shape): return max(2 if shape in ("small", "tiny") else 1, args.batch or (BATCH.get(shape, 2) if gpu else 1))
     def step(shape, rows, keep=()):
-        batch = args.batch or (BATCH.get(shape, 2) if gpu else 1)
         torch._dynamo.reset()  # graphs of earlier parts hold memory
         tidy(args.device)
-        bench = Bench(shape, max(2, batch) if shape in ("small", "tiny") else batch, args.device, args.backend)
+        bench = Bench(shape, batch_of(shape), args.device, args.backend)
         part = measure(shape, bench, args.repeats, args.device, rates, rows, lambda p: save("training_step", {**p, "rows": [*keep, *p["rows"]]}), time_left, keep[0].get("seconds") if keep else None)
         table(part)
         return part
     done = {}
     for shape in shapes if "step" in parts else []: done[shape] = step(shape, eager)
-    for shape in shapes[:1] if "inference" in parts else []:
-        for batch in (1, 16) if gpu else (1,):
+    for batch in (1, 16) if gpu else (1,):
+        for shape in shapes if "inference" in parts else []:
             if time_left() > 30: save("inference", drawing(shape, batch, args.repeats, args.device, compiled, args.backend))
+    for shape in shapes if "stages" in parts else []:
+        if time_left() > 60: save("stages", stages.measure(shape, batch_of(shape), args.repeats, args.device, rates))
     for shape in shapes if "step" in parts and len(rows) > len(eager) else []:  # in turns with bf16
         if time_left() > 90:
             beside = {"bf16, once more": all_rows(args.device, compiled)["bf16"], **{name: way for name, way in rows.items() if name not in eager}}

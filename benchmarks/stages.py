@@ -159,7 +159,7 @@ if __name__ == "__main__":
     rates = {"float32": matrix_rate(torch.float32, args.device), "bf16": matrix_rate(torch.bfloat16, args.device)}
     result = {"environment": environment(), "device": args.device, "threads": torch.get_num_threads(), "matrix_rate_giga": {k: round(v / 1e9, 1) for k, v in rates.items()}, "training_step": []}
     for shape in args.shape or ["cityscapes", "ade20k"]:
-        result["training_step"].append(measure(shape, args.batch if shape != "small" else max(2, args.batch), args.repeats, args.device, rates))
+        result["training_step"].append(measure(shape, args.batch if shape not in ("small", "tiny") else max(2, args.batch), args.repeats, args.device, rates))
         with open(args.out, "w") as f: f.write(json.dumps(result, indent=2) + "\n")
         print(f"\n{shape}\n{'':8}{'':20}{'s':>9}{'G op':>10}{'G op/s':>9}{'share':>7}")
         for r in result["training_step"][-1]["rows"]:

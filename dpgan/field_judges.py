@@ -225,7 +225,7 @@ class MultiScale(nn.Module):
         net: nn.Module, # normalised images to logits
         sides: Sequence[int] = (), # lengths of the shorter side; none: the image's own size, once
         multiple: int = 32, # sizes are rounded up to a multiple of it
-        longest: int = 1000, # the longer side is at most this long
+        longest: int = 1000, # the longer side is at most this long before rounding up
     ):
         super().__init__()
         self.net, self.sides, self.multiple, self.longest = net, tuple(sides), multiple, longest

@@ -22,7 +22,7 @@ def draw_noise(
     seed: int | torch.Generator | None = None, # a seed, a generator to go on with, or None for torch's global one
     device: torch.device | str = "cpu", # where the noise is wanted
 ) -> Tensor: # (batch, z_dim) standard normal
-    "Noise vectors; a seed gives the same numbers on every device, because they are drawn on the CPU."
+    "Noise vectors; a whole-number seed gives the same numbers on every device, because they are drawn on the CPU."
     if seed is not None and not isinstance(seed, torch.Generator): seed = torch.Generator().manual_seed(int(seed))
     where = seed.device if seed is not None else "cpu"
     return torch.randn(batch, z_dim, generator=seed, device=where).to(device)

@@ -251,7 +251,7 @@ def one_hot(
 
 # %% ../nbs/01_labels.ipynb #labels-colourise
 def colourise(
-    label,    # integers (..., H, W), tensor or array: class indices; an index without a colour raises `ValueError`
+    label,    # integers (..., H, W), tensor or array: class indices; floats raise `TypeError`, an index without a colour `ValueError`
     classes,  # a `ClassSet`, or its colours
 ) -> np.ndarray:  # uint8 (..., H, W, 3)
     "A label map in its classes' colours."
@@ -282,7 +282,7 @@ def tile(
     rows,          # a list of rows, each a list of uint8 (H, W, 3) arrays, all of one size; a row may be short
     pad: int = 2,  # white pixels between pictures
 ) -> np.ndarray:  # uint8, one picture
-    "Set pictures of one size in rows."
+    "Set pictures of one size in rows; `ValueError` where sizes differ."
     sizes = {picture.shape for row in rows for picture in row}
     if len(sizes) != 1: raise ValueError(f"pictures to tile must be of one size, found {sorted(sizes)}")
     (height, width, _), columns = sizes.pop(), max(map(len, rows))

@@ -80,29 +80,29 @@ def class_loss(
 
 # %% ../nbs/09_losses.ipynb #losses-patch
 def patch_loss_real(
-    patch_logits: list[Tensor], # scores of real images, one map a head
+    patch_logits: list[Tensor], # (B, 1, h, w) scores of real images, one map a head
 ) -> Tensor: # scalar
     "Hinge of D on real patches: mean of max(0, 1 - s), averaged over the heads."
     return torch.stack([F.relu(1 - s).mean() for s in patch_logits]).mean()
 
 
 def patch_loss_fake(
-    patch_logits: list[Tensor], # scores of generated images, one map a head
+    patch_logits: list[Tensor], # (B, 1, h, w) scores of generated images, one map a head
 ) -> Tensor: # scalar
     "Hinge of D on generated patches: mean of max(0, 1 + s), averaged over the heads."
     return torch.stack([F.relu(1 + s).mean() for s in patch_logits]).mean()
 
 
 def patch_loss_generator(
-    patch_logits: list[Tensor], # scores of generated images, one map a head
+    patch_logits: list[Tensor], # (B, 1, h, w) scores of generated images, one map a head
 ) -> Tensor: # scalar
     "G's side of the hinge: mean of -s, averaged over the heads."
     return torch.stack([-s.mean() for s in patch_logits]).mean()
 
 # %% ../nbs/09_losses.ipynb #losses-align
 def alignment_loss(
-    fake_features: list[Tensor], # decoder features of generated images
-    real_features: list[Tensor], # decoder features of the real images, taken as constants
+    fake_features: list[Tensor], # (B, C, h, w) each: decoder features of generated images
+    real_features: list[Tensor], # the same shapes: of the real images, taken as constants
 ) -> Tensor: # scalar
     "Sum over the levels of the mean squared difference between decoder features (the method's alignment); `ValueError` where the lists differ in length."
     return sum(F.mse_loss(a, b.detach()) for a, b in zip(fake_features, real_features, strict=True))
@@ -184,7 +184,7 @@ def load_vgg(
 
 # %% ../nbs/09_losses.ipynb #losses-vggloss
 class VGGLoss(nn.Module):
-    "Perceptual loss: L1 distance of VGG19 features at five depths (the method's optional term)."
+    "Perceptual loss: L1 distance of VGG19 features at five depths (the method's optional term); `ValueError` where the layers are not VGG19's."
 
     def __init__(self,
         features: nn.Sequential, # `load_vgg()`, or `torchvision.models.vgg19(...).features`, with ImageNet weights; frozen in place

@@ -68,6 +68,8 @@ def test_what_works_here_and_not_there_is_found(machines, tmp_path):
     assert {name: r["error"] for name, r in found.items()} == {name: error for name, (_, error) in CASES.items()}
     lines = colab.table([found["good"], found["nbdev"]]).splitlines()
     assert len(lines) == 3 and re.fullmatch(r"good +6 +\d+\.\d  ok", lines[1]) and lines[2].endswith("No module named 'nbdev'")
+    kept = colab.record([found["good"], found["nbdev"]], 2)
+    assert [(r["notebook"], r["error"] is None) for r in kept["notebooks"]] == [("good", True), ("nbdev", False)] and kept["environment"]["torch"] and kept["notebooks"][0]["cells"] == 6
     assert "showdoc" in found["nbdev"]["details"] and "\x1b" not in found["nbdev"]["details"]
 
 

@@ -246,7 +246,27 @@ def ending_problems(nb):
     text = "\n".join(code_of(c) for c in nb["cells"] if c["cell_type"] == "markdown")
     wrong = [] if re.search(r"^#+ .*(Summary|What we have)", text, re.M) else ["no summary"]
     exercises = re.split(r"^#+ .*Exercises", text, flags=re.M)
-    return wrong + ([] if len(exercises) > 1 and len(re.findall(r"^\d\. ", exercises[-1], re.M)) == 3 else ["the notebook does not end with three exercises"])
+    wrong += [] if len(exercises) > 1 and len(re.findall(r"^\d\. ", exercises[-1], re.M)) == 3 else ["the notebook does not end with three exercises"]
+    hidden = re.search(r"<details>\n<summary>Solutions</summary>\n\n(.*)\n\n</details>", exercises[-1], re.S)
+    return wrong + ([] if hidden and len(re.findall(r"^\*\*\d\.\*\*\s", hidden[1], re.M)) == 3 else ["the three solutions are not in one <details> that folds in Jupyter, too"])
+
+
+def untested_symbols(nb):
+    "Public functions and classes of an exporting notebook that none of its other code names: each has a test, an example or a use beside it."
+    rest = "\n".join(code_of(c) for c in code_cells(nb) if not exports(c))
+    names = [d.name for c in code_cells(nb) for d in exports(c) if not d.name.startswith("_")]
+    return [f"{name} is exported, and no other cell of the notebook names it" for name in names if not re.search(rf"\b{name}\b", rest)]
+
+
+def exports(cell): return [n for n in python(cell).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))] if re.search(r"^#\|\s*export\b", code_of(cell), re.M) else []
+
+
+def opening_problems(nb):
+    "The problem is shown before it is solved: a picture comes before the first exported definition."
+    for c in nb["cells"]:
+        if images(c) or (c["cell_type"] == "markdown" and "![" in code_of(c).replace("[![Open in Colab]", "")): return []
+        if c["cell_type"] == "code" and exports(c): return [f"{c['id']} defines something before the notebook has shown a picture of its problem"]
+    return ["no picture"]
 
 
 def table_problems(nb):
@@ -274,10 +294,11 @@ def module_of(path: Path) -> str: return path.stem.split("_", 1)[-1]
 def test_notebook(path):
     nb = load(path)
     wrong = id_problems(nb, module_of(path) if path in NUMBERED else path.stem if path in TUTORIALS else None) + import_cell_problems(nb) + path_problems(nb) + title_problems(nb)
-    wrong += clean_problems(nb) + markup_problems(nb) + picture_problems(nb, 1 if "02" <= NUMBER.get(module_of(path), "") < "10" or path in TUTORIALS else 0)
+    wrong += clean_problems(nb) + markup_problems(nb) + picture_problems(nb, 1 if path in NUMBERED or path in TUTORIALS else 0)
     if path.stat().st_size >= 1.5 * 2**20: wrong.append(f"{path.stat().st_size / 2**20:.2f} MB, more than 1.5")
     if path.name != "index.ipynb": wrong += colab_problems(nb) + proportion_problems(nb)
     if path in NUMBERED or path in TUTORIALS: wrong += ending_problems(nb)
+    if path in NUMBERED: wrong += untested_symbols(nb) + opening_problems(nb)
     if path in TUTORIALS: wrong += tutorial_problems(nb)
     if "04" <= NUMBER.get(module_of(path), "") < "10": wrong += table_problems(nb)
     assert not wrong, "\n".join(wrong)
@@ -344,7 +365,12 @@ def test_every_check_can_fail():
     drawn = dict(output_type="display_data", data={"image/png": "aa"})
     assert picture_problems(notebook(("py", "plt.show()"))) and picture_problems(notebook(("py", "1")), 1) and not picture_problems(notebook(("py", "plt.show()", drawn)), 1)
     assert markup_problems(notebook(("md", "see @fig-one"))) and markup_problems(notebook(("md", "$$x$$ {#eq-x}"))) and not markup_problems(notebook(("md", "`@fig-x`, a@b")))
-    assert len(ending_problems(notebook(("md", "## Exercises\n\n1. one\n2. two")))) == 2 and not ending_problems(notebook(("md", "## Summary\n\n## Exercises\n\n1. a\n2. b\n3. c")))
+    solved = "<details>\n<summary>Solutions</summary>\n\n**1.** a\n\n**2.** b\n\n**3.** c\n\n</details>"
+    assert len(ending_problems(notebook(("md", "## Exercises\n\n1. one\n2. two")))) == 3 and not ending_problems(notebook(("md", f"## Summary\n\n## Exercises\n\n1. a\n2. b\n3. c\n\n{solved}")))
+    assert ending_problems(notebook(("md", "## Summary\n\n## Exercises\n\n1. a\n2. b\n3. c\n\n" + solved.replace("details", "div"))))
+    lone = notebook(("py", "#| export\ndef f(): pass"), ("py", "assert g() is None"))
+    assert len(untested_symbols(lone)) == 1 and not untested_symbols(notebook(*[("py", c["source"].replace("g()", "f()")) for c in lone["cells"]]))
+    assert opening_problems(lone) and opening_problems(notebook(("md", "words"))) == ["no picture"] and not opening_problems(notebook(("md", "![a](a.png)"), ("py", "#| export\ndef f(): pass")))
     assert table_problems(notebook(("md", "| paper | ours |"))) and not table_problems(notebook(("md", "| | paper | released code | ours |")))
     fine = notebook(("py", COLAB), ("py", "from dpgan.labels import tile"))
     assert not tutorial_problems(fine) and len(tutorial_problems(notebook(("py", "#| default_exp x"), ("py", "#| export\nfrom dpgan.cli import _first")))) == 3

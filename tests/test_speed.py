@@ -22,14 +22,17 @@ def run(script, *args):
 
 def test_all_parts_run_on_the_processor(tmp_path):
     out = tmp_path / "speed.json"
-    printed = run("speed.py", "--shape", "tiny", "--parts", "step", "inference", "memory", "--rows", "D frozen", "share_real", "reuse_fake", "--repeats", 1, "--limit", 2, "--out", out)
+    printed = run("speed.py", "--shape", "tiny", "--parts", "step", "inference", "stages", "memory", "--rows", "D(real)", "D frozen", "share_real", "reuse_fake", "--repeats", 1, "--limit", 2, "--out", out)
     result = json.loads(out.read_text())
-    [part], [drawing], [memory] = result["training_step"], result["inference"], result["memory"]
+    [part], [drawing], [staged], [memory] = (result[kind] for kind in ("training_step", "inference", "stages", "memory"))
     rows = {r["row"]: r for r in part["rows"]}
-    assert list(rows) == ["plain", "D frozen, no gradient through D(real)", "share_real", "reuse_fake"] and all(row in printed for row in rows)
+    assert list(rows) == ["plain", "no gradient through D(real)", "D frozen in the G step", "share_real", "reuse_fake"] and all(row in printed for row in rows)
     work = [r["tera_operations"] for r in rows.values()]
     assert work == sorted(work, reverse=True) and all(r["seconds"] > 0 for r in rows.values()) and rows["plain"]["times_faster"] == 1
     assert [r["row"] for r in drawing["rows"]][-1] == "fast, bf16, label map prepared" and all(r["mean_grey_levels_off"] < 4 for r in drawing["rows"])
+    ops = {way: sum(r["giga_operations"] for r in staged["rows"] if r["way"] == way) for way in ("plain", "exact", "bf16")}
+    assert 0 < ops["exact"] == ops["bf16"] < ops["plain"] and all(r["seconds"] > 0 for r in staged["rows"]) and len(staged["rows"]) == 3 * 14
+    assert sum(staged["forward_giga_operations"]["exact"].values()) < sum(staged["forward_giga_operations"]["plain"].values())
     assert [r["largest_batch"] for r in memory["rows"]] == [2] * 4 and [r["checkpointing"] for r in memory["rows"]] == [False, True, False, True]
 
 
@@ -82,5 +85,6 @@ def test_curves_of_tiny_runs_and_no_run_twice(tmp_path):
 
 def test_distance_over_spread():
     flat = lambda value: {"loss": [value] * 80}
-    s = curves.summary({"plain, seed 0": flat(1.0), "plain, seed 1": flat(1.2), "bf16": flat(1.1)})
-    assert s["spread_between_seeds"]["loss"] == pytest.approx(0.2) and s["distance_over_spread"]["bf16"]["loss"] == 0.5 and len(s["curves"]["bf16"]["loss"]) == 40
+    s = curves.summary({"plain, seed 0": flat(1.0), "plain, seed 1": flat(1.2), "bf16, seed 0": flat(1.1), "bf16, seed 1": flat(1.4), "share_real": flat(1.1)})
+    assert s["spread_between_seeds"]["loss"] == pytest.approx(0.2) and s["distance_over_spread"]["share_real"]["loss"] == 0.5 and len(s["curves"]["share_real"]["loss"]) == 40
+    assert s["ways_over_spread"] == {"bf16": {"loss": pytest.approx(1.25)}}, "the median of 1.0 to 1.4 and 1.2 to 1.1, over the spread; runs of one seed are not compared"

@@ -1,7 +1,7 @@
 """Does every notebook run in Colab: alone, from the wheel, with nothing else?
 
     python tools/colab.py                     three notebooks, which ones the commit decides: what continuous integration tries
-    python tools/colab.py --all               every notebook (make colab)
+    python tools/colab.py --all               every notebook (make colab, which also writes benchmarks/results/colab.json)
     python tools/colab.py --part 2/9          every ninth notebook, from the second on
     python tools/colab.py nbs/06_norm.ipynb   these notebooks
 
@@ -269,6 +269,14 @@ def table(results: list[dict]) -> str:
     return "\n".join([f"{'notebook':{width}}  cells  seconds  result", *rows])
 
 
+def record(results: list[dict], jobs: int) -> dict:
+    "What a file says of a run over notebooks: machine, revision, and for each notebook its cells, seconds and error."
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from environment import environment
+    return {"environment": environment(), "notebooks_at_a_time": jobs, "threads_each": 1, "colab": [*COLAB, *MORE],
+            "notebooks": [{"notebook": r["notebook"], "cells": r["cells"], "seconds": round(r["seconds"], 1), "error": r["error"]} for r in results]}
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run notebooks as Colab would: alone, from the wheel, with nothing else.")
     parser.add_argument("notebook", nargs="*", type=Path, help="these notebooks; without them, three that the commit chooses")
@@ -276,6 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--part", metavar="K/N", help="the K-th of N parts of the book")
     parser.add_argument("--badge", action="store_true", help="run nothing: put the Colab badge under the titles of these notebooks")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time, one thread each (default %(default)s)")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write what came out as JSON, with the machine and the revision")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one notebook (default %(default)s)")
     a = parser.parse_args(argv)
     chosen = a.notebook or (notebooks() if a.all or a.badge else part(notebooks(), *map(int, a.part.split("/"))) if a.part else rotating(notebooks()))
@@ -293,6 +302,7 @@ def main(argv: list[str] | None = None) -> int:
             return result
         results = list(pool.map(run, chosen))
     print(table(results))
+    if a.record: a.record.write_text(json.dumps(record(results, a.jobs), indent=1) + "\n", encoding="utf-8")
     failed = [r for r in results if r["error"]]
     for r in failed: print(f"\n---- {r['notebook']}, {r['error']}\n{r['details']}")
     return bool(failed)

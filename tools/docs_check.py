@@ -166,7 +166,7 @@ def screenshots(site: Path, out: Path) -> None:
                 page.goto(home + address, wait_until="load")
                 page.wait_for_timeout(500)
                 page.screenshot(path=out / f"{name}_{kind}.png")
-    wide, narrow, gap = (560, 394), (182, 394), 12
+    wide, narrow, gap = (960, 675), (312, 675), 16
     sheet = Image.new("RGB", (2 * (wide[0] + narrow[0]) + 5 * gap, 3 * (wide[1] + gap) + gap), "#8a929c")
     for n, name in enumerate(SHOTS):
         x, y = gap + n % 2 * (wide[0] + narrow[0] + 2 * gap), gap + n // 2 * (wide[1] + gap)
