@@ -668,7 +668,8 @@ def _from_colours(rgb, class_set):
 def _opened(source):
     "A picture, loaded, and the factor by which Pillow spreads its grey levels of 2 or 4 bits."
     with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as picture:
-        return picture.copy(), grey_spread(picture)
+        spread = grey_spread(picture)  # before the pixels are loaded
+        return picture.copy(), spread
 
 # %% ../nbs/14b_editing.ipynb #editing-meaning
 def _meaning(picture, stretch, class_set):
