@@ -652,7 +652,7 @@ def evaluate_command(
                       legacy_fp32=legacy_fp32, cache=cache, device=device, progress=partial(tqdm, unit="batch", disable=None))
     if not process.is_main_process: return
     write_evaluation(result, target, checkpoint=str(source), step=step, preset=config.name)
-    print(f"step {step}: {summary(result)}\nwritten to {target}")
+    print(f"{'' if step is None else f'step {step}: '}{summary(result)}\nwritten to {target}")
 
 # %% ../nbs/16_cli.ipynb #cli-train-judge
 @app.command("train-judge")

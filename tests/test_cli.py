@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dpgan.checkpoint import load_pretrained
+from dpgan.checkpoint import load_pretrained, save_pretrained
 from dpgan.cli import main
 from dpgan.config import PRESETS, from_json
 from dpgan.data import SCENES
@@ -197,6 +197,23 @@ def test_evaluate_writes_scores_and_every_choice(trained, tmp_path, capsys):
     assert (trained / "evaluation.json").is_file(), "beside the checkpoint by default"
     other = json.loads((trained / "evaluation-test.json").read_text())
     assert list(other["judges"]) == ["scenes@64x128"] and other["data"]["split"] == "test" and other["checkpoint"].endswith("step_00000002")
+
+
+def test_evaluate_a_small_file_that_says_nothing_of_its_training(tmp_path):
+    G, config, classes = load_pretrained("scenes")
+    save_pretrained(tmp_path / "mine_generator.safetensors", G, config, classes)
+    assert run("evaluate", "--checkpoint", tmp_path / "mine_generator.safetensors", "--images", 8, "--judge", "none", "--cache", tmp_path / "cache", "--out", tmp_path / "e.json") == 0
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert found["step"] is None and found["preset"] == config.name and found["distances"]["FD-scenes"]["FD-scenes"] > 0
+
+
+def test_train_as_accelerate_starts_it(tmp_path):
+    "The line of the README: on a CPU, accelerate launch starts one process, which trains like any other."
+    words = ["--preset", "scenes", "--out", tmp_path / "run", "--steps", 1, *without_steps()]
+    done = subprocess.run([sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m", "dpgan.cli", "train", *map(str, words)],
+                          capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")}, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "checkpoints" / "step_00000001" / "state.json").is_file()
 
 
 def test_evaluate_in_two_processes(trained, tmp_path):
