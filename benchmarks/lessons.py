@@ -2,7 +2,8 @@
 
     python benchmarks/lessons.py [--runs runs/lessons] [--long runs/scenes] [--only norm ...] [--train dual-0 ...] [--steps 300] [--images 200] [--pictures nbs/images]
 
-Lessons, any of which `--only` picks; each is written into `results/lessons.json` as soon as it is done, and the others stay as they are:
+Lessons, any of which `--only` picks; each is written into `results/lessons.json` as soon as it is done, and the others stay as they are. `results/lessons_seeds.json` holds the few numbers of
+every run that a comparison of seeds needs.
 
     norm      how much of the class can be read off features before and after normalisation, plain and spatially adaptive
     levels    the same generator with one half of each condition hidden: the coarsest level, or the block's own
@@ -307,7 +308,8 @@ def lesson_runs(at):
         config = read_record(run / "config.json") if (run / "config.json").is_file() else read_record(at_steps(run)[step] / "config.json")
         steps = [s for s in sorted(at_steps(run)) if s == step or s == max(at_steps(run))]
         found[name] = {"seed": config["train"]["seed"], "scores": {s: at.scenes.score(sampler_at(at_steps(run)[s])) for s in steps}, "curve": curve(run)}
-        for score in found[name]["scores"].values(): score["by_size"] = {"mean_over_classes": score["by_size"]["mean_over_classes"]}  # those of single classes would fill the file
+        for score in found[name]["scores"].values() if name.split("-")[0] not in ("dual", "single") else ():
+            score["by_size"] = {"mean_over_classes": score["by_size"]["mean_over_classes"]}  # single classes are compared with and without the dual pyramid only
         print(name, {s: (round(100 * v["miou"], 1), round(v["FD-scenes"], 2)) for s, v in found[name]["scores"].items()}, flush=True)
     shown, firsts = ([colourise(l.numpy(), SCENE_COLOURS) for l in at.scenes.label[:5]], list(image_to_uint8(at.scenes.image[:5]))), [name for name in names if name.endswith("-0")]
     at.picture("runs", [*shown, *([*image_to_uint8(at.scenes.draw(sampler_at(at_steps(at.runs / name)[step]), 5))] for name in firsts)])
@@ -473,6 +475,23 @@ class Place:
         if self.pictures: Image.fromarray(tile(rows)).quantize(192).save(self.pictures / f"lessons_{name}.png", optimize=True)
 
 
+def seeds(record):
+    "The few numbers of every run that a comparison of seeds needs; None where a part of the record is missing."
+    if not {"runs", "labelmix"} <= set(record): return None
+    runs, mixing = record["runs"], record["labelmix"]["discriminators"]
+    last = {name: run["scores"].get(runs["step"]) or run["scores"][str(runs["step"])] for name, run in runs["runs"].items()}
+    return {"environment": runs["environment"], "trained_with_revision": runs.get("trained_with_revision"), "step": runs["step"], "pictures": runs["pictures"],
+            "runs": {name: {"miou": score["miou"], "FD-scenes": score["FD-scenes"], **({"mixing_error": mixing[name]["relative_to_difference"]} if name in mixing else {})} for name, score in last.items()},
+            "real_pixels_by_class": record["labelmix"]["real_pixels_by_class"]}
+
+
+def write(path, value):
+    "A file, whole or not at all."
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "lessons")
@@ -499,11 +518,10 @@ def main():
     for name in args.only:
         found = rounded({"environment": environment(), "trained_with_revision": args.revision, **globals()[f"lesson_{name}"](at)})
         result[name] = {k: v for k, v in found.items() if v is not None}
-        whole = json.dumps({"long": {"checkpoint": at.long_checkpoint.name, "step": read_record(at.long_checkpoint / "state.json")["step"], "device": long.get("device"), "command": command(config_of(at.long_checkpoint))}, **{k: v for k, v in result.items() if k != "long"}}, indent=1)
-        partial = args.out.with_name(f".{args.out.name}.partial")
-        partial.write_text(whole + "\n")
-        partial.replace(args.out)
-        print(f"{name}: done, {len(whole) / 1000:.0f} kB", flush=True)
+        about = {"checkpoint": at.long_checkpoint.name, "step": read_record(at.long_checkpoint / "state.json")["step"], "device": long.get("device"), "command": command(config_of(at.long_checkpoint))}
+        write(args.out, {"long": about, **{k: v for k, v in result.items() if k != "long"}})
+        if found := seeds(result): write(args.out.with_name(f"{args.out.stem}_seeds.json"), found)
+        print(f"{name}: done", flush=True)
 
 
 if __name__ == "__main__": main()

@@ -119,6 +119,10 @@ def test_script_measures_every_lesson(smallest):
     assert {p.name for p in out.glob("*.png")} == {f"lessons_{name}.png" for name in ("norm", "runs", "labelmix", "align", "ema")}
     assert all(0 <= run["scores"]["2"]["miou"] <= 1 for run in found["runs"]["runs"].values()) and found["reach"]["regions"] > 0
     asked = found["labelmix"]["real_pixels_by_class"].values()
+    short = json.loads((out / "lessons_seeds.json").read_text())
+    assert {name: run["miou"] for name, run in short["runs"].items()} == {name: run["scores"]["2"]["miou"] for name, run in found["runs"]["runs"].items()}
+    assert short["runs"]["dual-0"]["mixing_error"] == found["labelmix"]["discriminators"]["dual-0"]["relative_to_difference"] and "mixing_error" not in short["runs"]["patch-0"]
+    assert "iou" in found["runs"]["runs"]["single-0"]["scores"]["2"]["by_size"] and "iou" not in found["runs"]["runs"]["patch-0"]["scores"]["2"]["by_size"]
     assert sum(c["pixels"] for c in asked) == 8 * 64 * 128 and all(0 <= c["called_fake"] <= 1 and c["weight"] >= 0 for c in asked)
     assert found["ema"]["runs"]["long"]["steps"].keys() == {"1", "2"} and found["long"]["step"] == 2   # the first small run stands in for the long one
 
@@ -135,3 +139,5 @@ def test_committed_record_is_small_and_names_no_machine():
     text = path.read_text()
     record = json.loads(text)
     assert len(text) < 100_000 and record.keys() == {"long", *lessons.LESSONS} and "/tmp" not in text
+    short = json.loads((lessons.RESULTS / "lessons_seeds.json").read_text())
+    assert short.keys() == {"environment", "trained_with_revision", "step", "pictures", "runs", "real_pixels_by_class"} and len(short["runs"]) == 25 and {name.rsplit("-", 1)[0] for name in short["runs"]} == {"dual", "single", "patch", "no-labelmix", "no-align"}
