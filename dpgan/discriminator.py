@@ -21,7 +21,7 @@ class DiscriminatorOutput(NamedTuple):
 
 # %% ../nbs/08_discriminator.ipynb #discriminator-patch
 class PatchHead(nn.Sequential):
-    "Small convolutional network that scores each patch of an encoder feature map (Li et al. 2022: discriminator)."
+    "Small convolutional network that scores each patch of an encoder feature map (equation 10 of the method page)."
 
     def __init__(self,
         in_channels: int, # channels of the encoder feature map
@@ -60,7 +60,7 @@ def check_patch_maps(
 
 # %% ../nbs/08_discriminator.ipynb #discriminator-discriminator
 class Discriminator(nn.Module):
-    "Segment an image into N classes and fake, and score its patches at two depths (Li et al. 2022: discriminator)."
+    "Segment an image into N classes and fake, and score its patches at two depths (equation 10 of the method page)."
 
     def __init__(self,
         num_classes: int, # classes N, the don't-care class included

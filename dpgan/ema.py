@@ -28,7 +28,7 @@ def renormalise_spectral(
 
 # %% ../nbs/10_ema.ipynb #ema-class
 class EMA:
-    "An exponential moving average of a network's parameters and buffers."
+    "An exponential moving average of a network's parameters and buffers (equation 23 of the method page)."
 
     def __init__(self,
         net: nn.Module, # network to average; copied
@@ -61,7 +61,7 @@ def reestimate_batch_norm(
     net: nn.Module, # network to prepare, changed in place and left in evaluation mode
     inputs: Iterable[tuple[Tensor, ...]], # arguments of forward passes over training batches, 50 in the method; none at all is a `ValueError`
 ) -> nn.Module: # the same network
-    "Replace running statistics by plain averages over forward passes in training mode (the method's sampling network)."
+    "Replace running statistics by plain averages over forward passes in training mode (equation 24 of the method page)."
     inputs = iter(inputs)
     first = next(inputs, None)
     if first is None: raise ValueError("there is no batch to estimate batch norm statistics from; give at least one (the method takes 50), or leave the network as it is")

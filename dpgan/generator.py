@@ -54,7 +54,7 @@ def resample_region(
 
 # %% ../nbs/07_generator.ipynb #generator-block
 class GeneratorBlock(nn.Module):
-    "Residual block of the generator: every convolution follows a spatially-adaptive norm."
+    "Residual block of the generator: every convolution follows a spatially-adaptive norm (equation 5 of the method page)."
 
     def __init__(self,
         in_channels: int, # channels of the input
@@ -132,7 +132,7 @@ class LabelToImage(nn.Module):
         z: Tensor | None, # (B, Z) or (B, Z, H, W); not looked at where the network has no noise
         stride: int = 1, # 32: every 32nd pixel in both directions only
     ) -> Tensor: # (B, Z + N, H/stride, W/stride)
-        "Noise in front of the one-hot label map (Li et al. 2022: 3D noise)."
+        "Noise in front of the one-hot label map (equation 1 of the method page)."
         check_label(label, self.num_classes, self.check_values)
         if self.z_dim: check_noise(z, label, self.z_dim)
         label = label[:, ::stride, ::stride]
@@ -157,7 +157,7 @@ class LabelToImage(nn.Module):
 
 # %% ../nbs/07_generator.ipynb #generator-generator
 class Generator(LabelToImage):
-    "Semantic image synthesis: label map and noise in, image out (Li et al. 2022: generator)."
+    "Semantic image synthesis: label map and noise in, image out (equation 6 of the method page)."
 
     def __init__(self,
         num_classes: int, # classes N, the don't-care class included

@@ -22,7 +22,7 @@ def power_iteration(
     v: Tensor, # (cols,) estimate of the right singular vector; only its shape matters, it is recomputed
     eps: float = 1e-12, # smallest length divided by
 ) -> tuple[Tensor, Tensor]: # better u and v, both of length 1
-    "One step of the power method towards the largest singular value: v = W'u, u = Wv, each normalised (Miyato et al. 2018)."
+    "One step of the power method towards the largest singular value: v = W'u, u = Wv, each normalised (Miyato et al. 2018; equation 7 of the method page)."
     v = F.normalize(matrix.T @ u, dim=0, eps=eps)
     u = F.normalize(matrix @ v, dim=0, eps=eps)
     return u, v
@@ -189,7 +189,7 @@ def folds(
 
 # %% ../nbs/04_layers.ipynb #layers-down
 class DownBlock(nn.Module):
-    "Residual block of the discriminator's encoder: two convolutions, then half the size (Li et al. 2022: discriminator)."
+    "Residual block of the discriminator's encoder: two convolutions, then half the size (equation 8 of the method page)."
 
     def __init__(self,
         in_channels: int, # channels of the input
@@ -216,7 +216,7 @@ class DownBlock(nn.Module):
 
 # %% ../nbs/04_layers.ipynb #layers-up
 class UpBlock(nn.Module):
-    "Residual block of the discriminator's decoder: twice the size, then two convolutions (Li et al. 2022: discriminator)."
+    "Residual block of the discriminator's decoder: twice the size, then two convolutions (equation 9 of the method page)."
 
     def __init__(self,
         in_channels: int, # channels of the input

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 def fake_loss(
     class_logits: Tensor, # (B, N+1, H, W) scores, index 0 = fake
 ) -> Tensor: # scalar
-    "Cross entropy against the fake class at every pixel: D on generated images."
+    "Cross entropy against the fake class at every pixel: D on generated images (equation 13 of the method page)."
     return -F.log_softmax(class_logits, 1)[:, 0].mean()
 
 # %% ../nbs/09_losses.ipynb #losses-check
@@ -49,7 +49,7 @@ def balance(
     dont_care: bool = True, # index 0 is don't care: weight 0, and not counted as present
     dtype: torch.dtype = torch.float32, # precision of the weights
 ) -> Tensor: # (N,) 0 for absent classes
-    "Weights that give every class present the same say: w_c = pixels / (classes present * pixels of class c) (the method's class balance)."
+    "Weights that give every class present the same say: w_c = pixels / (classes present * pixels of class c) (equation 11 of the method page)."
     pixels, count = count.sum(), count.clone()
     if dont_care: count[0] = 0
     present = (count > 0).sum()
@@ -63,7 +63,7 @@ def class_weights(
     dont_care: bool = True, # index 0 is don't care: weight 0, and not counted as present
     dtype: torch.dtype = torch.float32, # precision of the weights
 ) -> Tensor: # (N,) 0 for absent classes
-    "Inverse class frequencies of a batch: w_c = B H W / (classes present * pixels of class c) (the method's class balance)."
+    "Inverse class frequencies of a batch: w_c = B H W / (classes present * pixels of class c) (equation 11 of the method page)."
     return balance(class_counts(label, num_classes), dont_care, dtype)
 
 # %% ../nbs/09_losses.ipynb #losses-class
@@ -72,7 +72,7 @@ def class_loss(
     label: Tensor, # (B, H, W) integers 0..N-1, else `ValueError`
     weight: Tensor | None = None, # (N,) weight of each class; None weighs every pixel alike, don't care included
 ) -> Tensor: # scalar
-    "Cross entropy against the true classes, averaged over all pixels (those of weight 0 too): D on real images, and G's wish to look real."
+    "Cross entropy against the true classes, averaged over all pixels (those of weight 0 too): D on real images, and G's wish to look real (equation 12 of the method page)."
     check_class_ids(label, class_logits.shape[1] - 1)
     if weight is not None: weight = F.pad(weight, (1, 0)).to(class_logits)  # the fake class is never a target here
     total = F.cross_entropy(class_logits, label.long() + 1, weight, reduction="sum")
@@ -82,21 +82,21 @@ def class_loss(
 def patch_loss_real(
     patch_logits: list[Tensor], # (B, 1, h, w) scores of real images, one map a head
 ) -> Tensor: # scalar
-    "Hinge of D on real patches: mean of max(0, 1 - s), averaged over the heads."
+    "Hinge of D on real patches: mean of max(0, 1 - s), averaged over the heads (equation 14 of the method page)."
     return torch.stack([F.relu(1 - s).mean() for s in patch_logits]).mean()
 
 
 def patch_loss_fake(
     patch_logits: list[Tensor], # (B, 1, h, w) scores of generated images, one map a head
 ) -> Tensor: # scalar
-    "Hinge of D on generated patches: mean of max(0, 1 + s), averaged over the heads."
+    "Hinge of D on generated patches: mean of max(0, 1 + s), averaged over the heads (equation 14 of the method page)."
     return torch.stack([F.relu(1 + s).mean() for s in patch_logits]).mean()
 
 
 def patch_loss_generator(
     patch_logits: list[Tensor], # (B, 1, h, w) scores of generated images, one map a head
 ) -> Tensor: # scalar
-    "G's side of the hinge: mean of -s, averaged over the heads."
+    "G's side of the hinge: mean of -s, averaged over the heads (equation 15 of the method page)."
     return torch.stack([-s.mean() for s in patch_logits]).mean()
 
 # %% ../nbs/09_losses.ipynb #losses-align
@@ -104,7 +104,7 @@ def alignment_loss(
     fake_features: list[Tensor], # (B, C, h, w) each: decoder features of generated images
     real_features: list[Tensor], # the same shapes: of the real images, taken as constants
 ) -> Tensor: # scalar
-    "Sum over the levels of the mean squared difference between decoder features (the method's alignment); `ValueError` where the lists differ in length."
+    "Sum over the levels of the mean squared difference between decoder features (equation 16 of the method page); `ValueError` where the lists differ in length."
     return sum(F.mse_loss(a, b.detach()) for a, b in zip(fake_features, real_features, strict=True))
 
 # %% ../nbs/09_losses.ipynb #losses-mask
@@ -113,7 +113,7 @@ def labelmix_mask(
     num_classes: int, # classes N
     generator: torch.Generator | None = None, # source of the coins, on the label's device
 ) -> Tensor: # (B, 1, H, W) bool, True = real
-    "One coin a class and image: all pixels of a class come from the same side (the method's LabelMix)."
+    "One coin a class and image: all pixels of a class come from the same side (equation 17 of the method page)."
     check_class_ids(label, num_classes)
     coins = torch.rand(len(label), num_classes, generator=generator, device=label.device) < 0.5
     return coins.gather(1, label.flatten(1).long()).view_as(label)[:, None]
@@ -134,7 +134,7 @@ def labelmix_loss(
     fake_logits: Tensor, # (B, N+1, H, W) of the generated ones
     mask: Tensor, # (B, 1, H, W) True = real
 ) -> Tensor: # scalar, before its weight lambda
-    "D of the mixture must be the mixture of D's: mean squared difference of the logits (the method's LabelMix)."
+    "D of the mixture must be the mixture of D's: mean squared difference of the logits (equation 18 of the method page)."
     return F.mse_loss(mixed_logits, mix(real_logits, fake_logits, mask))
 
 # %% ../nbs/09_losses.ipynb #losses-vgg-layers
@@ -184,7 +184,7 @@ def load_vgg(
 
 # %% ../nbs/09_losses.ipynb #losses-vggloss
 class VGGLoss(nn.Module):
-    "Perceptual loss: L1 distance of VGG19 features at five depths (the method's optional term); `ValueError` where the layers are not VGG19's."
+    "Perceptual loss: L1 distance of VGG19 features at five depths (equation 19 of the method page); `ValueError` where the layers are not VGG19's."
 
     def __init__(self,
         features: nn.Sequential, # `load_vgg()`, or `torchvision.models.vgg19(...).features`, with ImageNet weights; frozen in place

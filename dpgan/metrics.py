@@ -138,7 +138,7 @@ def frechet_distance(
     y: Tensor, # (k, m) features of the generated ones
     legacy_fp32: bool = False, # covariances and their product in single precision, as in the released code
 ) -> float: # squared distance: FID where the features are Inception's
-    "Squared Fréchet distance between Gaussians fitted to two sets of features, in float64. Raises `MetricError` for fewer than two images or values that are not finite."
+    "Squared Fréchet distance between Gaussians fitted to two sets of features, in float64 (equation 25 of the method page). Raises `MetricError` for fewer than two images or values that are not finite."
     x, y = check_pair(x, y)
     return legacy_frechet(x, y) if legacy_fp32 else frechet_of(x.mean(0), spread_of(x), y.mean(0), spread_of(y))
 
@@ -236,7 +236,7 @@ class ConfusionMatrix:
         self.counts += other.counts
 
     def iou(self) -> Tensor: # (K,) float64 in 0..1, NaN where a class occurs neither in truth nor in predictions
-        "Intersection over union of each class."
+        "Intersection over union of each class (equation 26 of the method page)."
         both = self.counts.diag().double()
         return both / (self.counts.sum(0) + self.counts.sum(1) - both)
 

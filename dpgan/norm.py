@@ -21,7 +21,7 @@ def modulate(
     gamma: Tensor, # (B, C, H, W) scale, 0 leaves them as they are
     beta: Tensor, # (B, C, H, W) shift
 ) -> Tensor: # (B, C, H, W)
-    "Scale and shift every pixel by its own amount (Li et al. 2022: generator)."
+    "Scale and shift every pixel by its own amount (equation 4 of the method page)."
     return xhat * (1 + gamma) + beta
 
 # %% ../nbs/06_norm.ipynb #norm-check
@@ -36,7 +36,7 @@ def check_condition(
 
 # %% ../nbs/06_norm.ipynb #norm-layer
 class SpatialNorm(nn.Module):
-    "Normalise without affine, then scale and shift by maps computed from the condition (Li et al. 2022: generator)."
+    "Normalise without affine, then scale and shift by maps computed from the condition (equation 4 of the method page)."
 
     def __init__(self,
         channels: int, # channels C of the features

@@ -20,7 +20,7 @@ class Planes(NamedTuple):
 
 
 class PyramidStage(nn.Sequential):
-    "Convolution, normalisation, ReLU (Li et al. 2022: generator)."
+    "Convolution, normalisation, ReLU (equation 2 of the method page)."
 
     def __init__(self,
         in_channels: int, # channels of the input
@@ -39,7 +39,7 @@ class PyramidStage(nn.Sequential):
 
 # %% ../nbs/05_pyramid.ipynb #pyramid-levels
 class LabelPyramid(nn.Module):
-    "Seven levels of label features: two at full size, then five halvings (Li et al. 2022: generator)."
+    "Seven levels of label features: two at full size, then five halvings (equation 2 of the method page)."
 
     def __init__(self,
         in_channels: int, # channels of the input: noise and one-hot classes
@@ -64,7 +64,7 @@ def condition(
     level: Tensor, # (B, P, H, W) the pyramid level of a block's own resolution, one of 1 to 6
     coarsest: Tensor, # (B, P, h, w) the coarsest level, 6, of the same pyramid
 ) -> Tensor: # (B, 2P, H, W); `ValueError` where the two cannot belong together
-    "What a generator block sees of the label map: the coarsest level stretched to its size, in front of its own level (Li et al. 2022: generator)."
+    "What a generator block sees of the label map: the coarsest level stretched to its size, in front of its own level (equation 3 of the method page)."
     if level.shape[:2] != coarsest.shape[:2]:
         raise ValueError(f"level {tuple(level.shape)} and coarsest level {tuple(coarsest.shape)} differ in batch or channels; "
                          "take both from one call of the same pyramid, the level from 1 to 6 (level 0 has half the channels)")

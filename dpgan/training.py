@@ -120,7 +120,7 @@ def generator_terms(
     vgg: nn.Module | None = None, # perceptual loss, where lambda_vgg is not 0
     kept: dict | None = None, # `real`, D's answer on the photographs, where it is known already; `fake` is put there where it is to be used again
 ) -> dict[str, Tensor]: # total, adv, patch, align, vgg: scalars before their weights
-    "What the generator minimises (the method's generator objective)."
+    "What the generator minimises (equation 20 of the method page)."
     label, image, kept = batch["label"], batch["image"], {} if kept is None else kept
     fake = G(label, z)
     if config.train.reuse_fake: kept["fake"] = fake.detach()
@@ -145,7 +145,7 @@ def discriminator_terms(
     config: Config, # loss weights and classes
     kept: dict | None = None, # what the generator's step has left to be used again: `fake`, `real`
 ) -> dict[str, Tensor]: # total, real, fake, patch_real, patch_fake, labelmix: scalars before their weights
-    "What the discriminator minimises, on a freshly drawn fake (the method's discriminator objective)."
+    "What the discriminator minimises, on a freshly drawn fake (equation 21 of the method page)."
     label, image, kept = batch["label"], batch["image"], kept or {}
     if "fake" in kept: fake = kept["fake"]
     else:

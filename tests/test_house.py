@@ -274,7 +274,41 @@ def table_problems(nb):
     return [] if re.search(r"^\|.*paper.*\|.*released.*\|.*ours", text, re.M) else ["no table paper / released code / ours"]
 
 
+def equations(method) -> dict[str, set[int]]:
+    "The numbered equations of the method page, by the anchor of the section in which they stand."
+    found, anchor = {}, ""
+    for cell in method["cells"]:
+        if cell["cell_type"] != "markdown": continue
+        for heading, tag in re.findall(r"^## (.+)$|\\tag\{(\d+)\}", code_of(cell), re.M):
+            if heading: anchor = heading.lower().replace(" ", "-")
+            found.setdefault(anchor, set()).update({int(tag)} if tag else set())
+    return found
+
+
+def cited(text: str) -> set[int]:
+    "The numbers in `equation 4`, `equations (8) and (9)`, `equations (22) to (24)`."
+    numbers = [int(n) for n in re.findall(r"\d+", text)]
+    return set(range(numbers[0], numbers[-1] + 1)) if " to " in text else set(numbers)
+
+
+def citation_problems(nb, sections):
+    "Each callout on the paper ends with the part of the paper's method and a link to the method page, whose section holds the equations that are named."
+    wrong = []
+    for c in (c for c in nb["cells"] if c["cell_type"] == "markdown"):
+        for body in re.findall(r'title="What the paper says"[^\n]*\n(.*?)\n:::', code_of(c), re.S):
+            last = body.strip().splitlines()[-1]
+            links = re.findall(r"\[([^]]+)\]\((?:\.\./)?method\.ipynb#([\w-]+)\)", last)
+            if not re.match(r"\*Li et al\. 2022, [a-z ]+: .*\*$", last) or not links: wrong.append(f"{c['id']}: the paper is quoted without a source from the method page")
+            wrong += [f"{c['id']}: the method page has no section {anchor}" for _, anchor in links if anchor not in sections]
+            wrong += [f"{c['id']}: {text} is not in the section {anchor} of the method page" for text, anchor in links if text.startswith("equation") and not cited(text) <= sections.get(anchor, set())]
+    return wrong
+
+
 def load(path: Path) -> dict: return json.loads(path.read_text(encoding="utf-8"))
+
+
+SECTIONS = equations(load(ROOT / "nbs" / "method.ipynb"))
+NUMBERS = set().union(*SECTIONS.values())
 def exported_modules(nb): return re.findall(r"^#\|\s*default_exp\s+(\S+)", "\n".join(code_of(c) for c in code_cells(nb)), re.M)
 
 
@@ -301,12 +335,29 @@ def test_notebook(path):
     if path in NUMBERED: wrong += untested_symbols(nb) + opening_problems(nb)
     if path in TUTORIALS: wrong += tutorial_problems(nb)
     if "04" <= NUMBER.get(module_of(path), "") < "10": wrong += table_problems(nb)
+    wrong += citation_problems(nb, SECTIONS)
+    if path in NUMBERED and "What the paper says" not in json.dumps(nb): wrong.append("does not say what the paper says")
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("path", NUMBERED, ids=name_of)
 def test_notebook_exports_its_module(path):
     assert exported_modules(load(path)) == [module_of(path)]
+
+
+def test_the_method_page_numbers_and_tests_its_equations():
+    method = load(ROOT / "nbs" / "method.ipynb")
+    tags = [int(n) for c in method["cells"] if c["cell_type"] == "markdown" for n in re.findall(r"\\tag\{(\d+)\}", code_of(c))]
+    assert tags == list(range(1, len(tags) + 1)) and len(tags) > 20
+    for c, after in zip(method["cells"], method["cells"][1:]):
+        if "\\tag{" in code_of(c): assert after["cell_type"] == "code", f"{c['id']} has an equation without code that tests it"
+    for c in code_cells(method):
+        if c["id"].startswith("method-eq") and c["id"] != "method-eq8": assert re.search(r"\bsame\(|\bassert\b", code_of(c)), f"{c['id']} compares nothing"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings_name_equations_that_exist(module):
+    assert set().union(*(cited(text) for text in re.findall(r"equations? [^)]* of the method page", read(module)))) <= NUMBERS
 
 
 # ---- tracked files
@@ -372,6 +423,11 @@ def test_every_check_can_fail():
     assert len(untested_symbols(lone)) == 1 and not untested_symbols(notebook(*[("py", c["source"].replace("g()", "f()")) for c in lone["cells"]]))
     assert opening_problems(lone) and opening_problems(notebook(("md", "words"))) == ["no picture"] and not opening_problems(notebook(("md", "![a](a.png)"), ("py", "#| export\ndef f(): pass")))
     assert table_problems(notebook(("md", "| paper | ours |"))) and not table_problems(notebook(("md", "| | paper | released code | ours |")))
+    page = equations(notebook(("md", "## One thing\n\n$$x \\tag{1}$$\n\n$$y \\tag{2}$$"), ("md", "## Other\n\n$$z \\tag{3}$$")))
+    assert page == {"one-thing": {1, 2}, "other": {3}} and cited("equations (22) to (24)") == {22, 23, 24} and cited("equations (8) and (10)") == {8, 10}
+    def quoted(source): return citation_problems(notebook(("md", f'::: {{.callout-note title="What the paper says"}}\nSomething.\n\n{source}\n:::')), page)
+    assert not quoted("*Li et al. 2022, generator: [equations (1) and (2)](method.ipynb#one-thing).*") and not quoted("*Li et al. 2022, training: [there](../method.ipynb#other).*")
+    assert quoted("") and quoted("*Li et al. 2022, generator.*") and quoted("*Li et al. 2022, generator: [equation (3)](method.ipynb#one-thing).*") and quoted("*Li et al. 2022, generator: [it](method.ipynb#elsewhere).*")
     fine = notebook(("py", COLAB), ("py", "from dpgan.labels import tile"))
     assert not tutorial_problems(fine) and len(tutorial_problems(notebook(("py", "#| default_exp x"), ("py", "#| export\nfrom dpgan.cli import _first")))) == 3
     assert tutorial_problems(notebook(("py", "import torch"))) == ["uses nothing of the package"]

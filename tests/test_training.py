@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.models import vgg19
 
 from dpgan.checkpoint import CheckpointError, checkpoints, flatten_optimizer, restore_optimizer
+from dpgan.config import ConfigError
 from dpgan.ema import EMA
 from dpgan.labels import sample_grid
 from dpgan.layers import SpectralConv2d
@@ -319,6 +320,18 @@ def test_sampler_has_fresh_statistics_and_leaves_the_average_alone(tmp_path):
     assert_same(weights(trainer), before)
     assert not torch.equal(net.pyramid.stages[0][1].running_mean, trainer.ema.net.pyramid.stages[0][1].running_mean)
     assert torch.equal(net.stem.weight, trainer.ema.net.stem.weight)
+
+
+def test_the_sampler_reads_as_many_batches_as_it_is_told(tmp_path):
+    "However many batches a training step adds up."
+    nets = [tiny_trainer(tmp_path, grad_accum=n).sampler() for n in (1, 3)]
+    assert_same(*(net.state_dict() for net in nets))
+    assert all(net.pyramid.stages[0][1].num_batches_tracked == 2 for net in nets)
+
+
+def test_sync_batch_norm_needs_more_than_one_value_over_all_processes(tmp_path):
+    with pytest.raises(ConfigError, match="batch 1 at 64 x 64"): tiny_trainer(tmp_path, **{"discriminator.norm": "sync_batch", "batch_size": 1})
+    tiny_trainer(tmp_path, **{"discriminator.norm": "sync_batch", "batch_size": 2, "steps": 1}).fit()
 
 
 def run_line(*args, **kw):
