@@ -1,5 +1,6 @@
 "The site: built once without Quarto, looked at as files and in a real browser; and the tools that build and check it, on small sites with faults."
 import ast
+import base64
 import fcntl
 import html
 import json
@@ -92,6 +93,16 @@ def test_a_page_shows_every_public_name_and_its_code(site, module):
     text = re.sub(r"<[^>]+>", "", (site / f"{module}.html").read_text())
     assert names and not [n for n in names if n.lower() not in {i.lower() for i in page.ids}], "a signature is missing"
     assert not [n for n in names if not re.search(rf"(def|class) {n}\b", text)], "the code is missing"
+
+
+def test_pictures_of_few_pixels_stay_squares():
+    "A picture with no more pixels than it is wide is marked; one drawn for fine screens, and one that the page shrinks, are not."
+    def tag(side, **size):
+        png = BytesIO()
+        Image.new("RGB", (side, side)).save(png, "PNG")
+        return docs.Pictures().tag("image/png", base64.b64encode(png.getvalue()).decode(), "black", size)
+    assert 'width="80" height="80"' in tag(40, width=80)
+    assert "pixels" in tag(40) and "pixels" in tag(40, width=80, height=80) and "pixels" not in tag(80, width=40, height=40) and "pixels" not in tag(1000)
 
 
 def test_the_sidebar_lists_every_notebook(): assert not docs.sidebar_problems(ROOT)

@@ -150,9 +150,11 @@ class Pictures:
         content = base64.b64decode(data)
         name = f"{hashlib.sha256(content).hexdigest()[:16]}.{mime.split('/')[1].replace('jpeg', 'jpg')}"
         self.files[name] = content
-        width, height = size.get("width"), size.get("height")
-        if not width: width, height = measure(content)
-        return f'<img src="@{FIGURES}@{name}" alt="{html.escape(alt)}" width="{width}" height="{height}" loading="lazy" class="img-fluid">'
+        own = measure(content)
+        width = size.get("width") or own[0]
+        height = size.get("height") or round(own[1] * width / own[0])
+        pixels = " pixels" if mime == "image/png" and own[0] <= width <= 800 else ""   # no more pixels than it is wide: styles.css keeps them sharp on a fine screen
+        return f'<img src="@{FIGURES}@{name}" alt="{html.escape(alt)}" width="{width}" height="{height}" loading="lazy" class="img-fluid{pixels}">'
 
     @staticmethod
     def paths(text: str, depth: int) -> str: return text.replace(f"@{FIGURES}@", "../" * depth + FIGURES + "/")
