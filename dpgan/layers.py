@@ -33,7 +33,7 @@ def spectral_weight(
     u: Tensor, # (out,) left singular vector
     v: Tensor, # (in * kh * kw,) right singular vector
 ) -> Tensor: # (out, in, kh, kw) the weight over its largest singular value u'Wv
-    "Divide a weight by its largest singular value, as estimated by u and v; gradients flow through both uses of the weight."
+    "Divide a weight by its largest singular value, as estimated by u and v; gradients flow through both uses of the weight (equation 7 of the method page)."
     sigma = torch.dot(u, weight.flatten(1) @ v)
     return weight / sigma
 
@@ -47,7 +47,7 @@ def no_autocast(
 
 # %% ../nbs/04_layers.ipynb #layers-conv
 class SpectralConv2d(nn.Conv2d):
-    "A convolution whose weight is divided by its largest singular value; each training forward refines the estimate once."
+    "A convolution whose weight is divided by its largest singular value; each training forward refines the estimate once (equation 7 of the method page)."
 
     def __init__(self,
         in_channels: int, # channels of the input

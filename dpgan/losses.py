@@ -124,7 +124,7 @@ def mix(
     fake: Tensor, # (B, C, H, W)
     mask: Tensor, # (B, 1, H, W) True = real
 ) -> Tensor: # (B, C, H, W)
-    "Real where the mask is set, fake elsewhere."
+    "Real where the mask is set, fake elsewhere (equation 17 of the method page)."
     return torch.where(mask.bool(), real, fake)
 
 # %% ../nbs/09_losses.ipynb #losses-labelmix

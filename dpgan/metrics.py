@@ -236,12 +236,12 @@ class ConfusionMatrix:
         self.counts += other.counts
 
     def iou(self) -> Tensor: # (K,) float64 in 0..1, NaN where a class occurs neither in truth nor in predictions
-        "Intersection over union of each class (equation 26 of the method page)."
+        "Intersection over union of each class."
         both = self.counts.diag().double()
         return both / (self.counts.sum(0) + self.counts.sum(1) - both)
 
     def mean_iou(self) -> float: # 0..1
-        "The mean over the classes that occur. Raises `MetricError` where nothing was scored."
+        "The mean over the classes that occur (equation 26 of the method page). Raises `MetricError` where nothing was scored."
         self._check()
         return self.iou().nanmean().item()
 

@@ -192,7 +192,7 @@ def adam(
     betas: tuple[float, float] = (0.0, 0.999), # decays
     fused: bool = True, # one pass over the memory instead of a dozen, where this torch and this device can
 ) -> torch.optim.Adam: # with an empty state
-    "Adam, fused where possible: the same formula, the same state."
+    "Adam, fused where possible: the same formula, the same state (equation 22 of the method page)."
     try: return torch.optim.Adam(params, lr=lr, betas=betas, fused=fused)
     except RuntimeError: return torch.optim.Adam(params, lr=lr, betas=betas)
 
