@@ -28,6 +28,7 @@ FORBIDDEN = {**{module: {"losses", "data"} for module in NETWORKS}, "losses": {*
 FOR_ALL = {"explore", "cli"}                                                    # nobody imports these
 PACKAGES = {"ipywidgets": {"explore"}, "anywidget": {"explore"}, "IPython": {"explore"}, "matplotlib": {"explore"}, "nbdev": set(), "fastcore": set()}
 COLAB = '#| hide\n#| eval: false\nimport sys\nif "google.colab" in sys.modules:\n    %pip install -q dpgan'
+CHECK = re.compile(r"\b(assert|assert_close|AssertionError)\b|\b(refused|message)\(")        # the last two are notebooks' helpers that raise where nothing fails
 SETUP = re.compile(re.escape(COLAB[:-len("dpgan")]) + r'(dpgan|"dpgan\[[a-z]+(,[a-z]+)*\]")')   # the set-up cell, with or without extras
 MACHINE_PATH = re.compile(r"(^|[^A-Za-z0-9_.])/(work|root|tmp|farm|home)/[A-Za-z]", re.M)
 
@@ -252,10 +253,10 @@ def ending_problems(nb):
 
 
 def untested_symbols(nb):
-    "Public functions and classes of an exporting notebook that none of its other code names: each has a test, an example or a use beside it."
-    rest = "\n".join(code_of(c) for c in code_cells(nb) if not exports(c))
+    "Public functions and classes of an exporting notebook that no other cell names beside an assertion: each has a test, or is part of one."
+    checks = "\n".join(code_of(c) for c in code_cells(nb) if not exports(c) and CHECK.search(code_of(c)))
     names = [d.name for c in code_cells(nb) for d in exports(c) if not d.name.startswith("_")]
-    return [f"{name} is exported, and no other cell of the notebook names it" for name in names if not re.search(rf"\b{name}\b", rest)]
+    return [f"{name} is exported, and no other cell of the notebook names it and asserts something" for name in names if not re.search(rf"\b{name}\b", checks)]
 
 
 def exports(cell): return [n for n in python(cell).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))] if re.search(r"^#\|\s*export\b", code_of(cell), re.M) else []
@@ -420,7 +421,7 @@ def test_every_check_can_fail():
     assert len(ending_problems(notebook(("md", "## Exercises\n\n1. one\n2. two")))) == 3 and not ending_problems(notebook(("md", f"## Summary\n\n## Exercises\n\n1. a\n2. b\n3. c\n\n{solved}")))
     assert ending_problems(notebook(("md", "## Summary\n\n## Exercises\n\n1. a\n2. b\n3. c\n\n" + solved.replace("details", "div"))))
     lone = notebook(("py", "#| export\ndef f(): pass"), ("py", "assert g() is None"))
-    assert len(untested_symbols(lone)) == 1 and not untested_symbols(notebook(*[("py", c["source"].replace("g()", "f()")) for c in lone["cells"]]))
+    assert len(untested_symbols(lone)) == 1 and not untested_symbols(notebook(*[("py", c["source"].replace("g()", "f()")) for c in lone["cells"]])) and untested_symbols(notebook(("py", "#| export\ndef f(): pass"), ("py", "print(f())")))
     assert opening_problems(lone) and opening_problems(notebook(("md", "words"))) == ["no picture"] and not opening_problems(notebook(("md", "![a](a.png)"), ("py", "#| export\ndef f(): pass")))
     assert table_problems(notebook(("md", "| paper | ours |"))) and not table_problems(notebook(("md", "| | paper | released code | ours |")))
     page = equations(notebook(("md", "## One thing\n\n$$x \\tag{1}$$\n\n$$y \\tag{2}$$"), ("md", "## Other\n\n$$z \\tag{3}$$")))
