@@ -71,7 +71,7 @@ def condition(
     stretched = F.interpolate(coarsest, size=level.shape[-2:], mode="bilinear", align_corners=False)
     return torch.cat([stretched, level], 1)
 
-# %% ../nbs/05_pyramid.ipynb #pyramid-planes
+# %% ../nbs/05_pyramid.ipynb #pyramid-taps
 def class_taps(
     label: Tensor, # (B, H, W) integers 0..N-1
     num_classes: int, # classes N
@@ -82,14 +82,14 @@ def class_taps(
     taps = torch.stack([around[:, i:i + height, j:j + width] + (3 * i + j) * num_classes for i in range(3) for j in range(3)], -1)
     return taps.clamp_(max=last).view(-1, 9)
 
-
+# %% ../nbs/05_pyramid.ipynb #pyramid-class-table
 def class_table(
     weight: Tensor, # (out, N, 3, 3) of a convolution of one-hot planes
 ) -> Tensor: # (9 N + 1, out)
     "The weights as a table: a row for each position in the window and class, and a row of zeros."
     return F.pad(weight.permute(2, 3, 1, 0).flatten(0, 2), (0, 0, 0, 1))
 
-
+# %% ../nbs/05_pyramid.ipynb #pyramid-spread
 def spread(
     small: Tensor, # (B, C, 3, 3) corners, edges and middle
     height: int, # pixels, at least 2
@@ -99,7 +99,7 @@ def spread(
     rows = torch.cat([small[:, :, :1], small[:, :, 1:2].expand(-1, -1, height - 2, -1), small[:, :, 2:]], 2)
     return torch.cat([rows[..., :1], rows[..., 1:2].expand(-1, -1, -1, width - 2), rows[..., 2:]], 3)
 
-
+# %% ../nbs/05_pyramid.ipynb #pyramid-planes
 def look_up(
     layer: nn.Conv2d, # 3 x 3, stride 1, padding 1, with bias
     planes: Planes, # its input
