@@ -361,6 +361,14 @@ def test_docstrings_name_equations_that_exist(module):
     assert set().union(*(cited(text) for text in re.findall(r"equations? [^)]* of the method page", read(module)))) <= NUMBERS
 
 
+def test_records_cover_every_notebook():
+    "Each notebook with code was run as in Colab; each took less than a minute, alone on two cores. `make colab` and benchmarks/notebooks.py write the records."
+    results = {name: load(ROOT / "benchmarks" / "results" / f"{name}.json") for name in ("colab", "notebooks")}
+    assert {r["notebook"].split("/")[-1]: r["error"] for r in results["colab"]["notebooks"]} == {p.stem: None for p in NOTEBOOKS if code_cells(load(p))}
+    seconds = results["notebooks"]["seconds"]
+    assert seconds.keys() == {p.stem for p in NOTEBOOKS} and max(seconds.values()) < 60
+
+
 # ---- tracked files
 
 def test_tracked_files_name_no_machine():
